@@ -1,0 +1,42 @@
+# make quickstart, make test: both make .venv first if it is not there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test lint parity clean help
+
+help:
+	@echo "make quickstart  train, evaluate, draw, export and serve a small SSD on built-in data (minutes)"
+	@echo "make test        run every test"
+	@echo "make lint        ruff and mypy"
+	@echo "make parity      compare the weight readers with torch itself (installs torch)"
+	@echo "make clean       remove .venv and what the above made"
+
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kerasdet wants Python 3.11 or newer; say make PYTHON=python3.11"; exit 2; }
+	@echo "Making .venv and installing kerasdet (a few minutes, about 1 GB of downloads)..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+quickstart: $(BIN)/.installed
+	$(BIN)/python tools/quickstart.py
+
+# Twice: everything on TensorFlow, then what runs on every back end once more on JAX.
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope tests/test_boxes.py tests/test_matching.py tests/test_losses.py tests/test_suppression.py tests/layers tests/detectors tests/contracts
+	@echo "All tests passed. Nothing was left behind but .venv."
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+parity: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pytest tests/weights -k torch
+
+clean:
+	rm -rf .venv runs quickstart

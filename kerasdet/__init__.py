@@ -1,0 +1,45 @@
+"""The detectors that founded object detection, in Keras 3.
+
+    model = kerasdet.zoo.ssd300(pretrained=True)
+    for found in model.detect([image]):
+        print(found.boxes, found.scores, found.names)
+
+Importing kerasdet does no work: each name below is imported when it is first used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "boxes",
+    "data",
+    "evaluation",
+    "export",
+    "layers",
+    "losses",
+    "matching",
+    "visualize",
+    "zoo",
+)
+_NAMES = {
+    "SSD": "kerasdet.detectors.ssd",
+    "Detector": "kerasdet.detectors.detector",
+    "Detections": "kerasdet.suppression",
+    "InputError": "kerasdet.errors",
+    "Recipe": "kerasdet.training",
+}
+
+__all__ = ["__version__", *_MODULES, *_NAMES]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f"kerasdet.{name}")
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'kerasdet' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,1 @@
+"""Networks under the detectors: functions from a tensor to named feature maps."""

@@ -1,0 +1,419 @@
+"""The shell command: `kerasdet train | evaluate | detect | export | bench | models | data`.
+
+Exit codes: 0 done, 2 wrong use or bad input with one clear sentence, 1 a bug.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerasdet.errors import KerasdetError
+
+app = typer.Typer(
+    help="The detectors that founded object detection, in Keras 3.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at data sets before training on them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+_SPECS = "voc:DIR[:split], coco:ann.json,images/, yolo:data.yaml[:split], tfds:NAME[:split] or shapes[:split]"
+
+Data = Annotated[str, typer.Option("--data", help=f"Data: {_SPECS}.", show_default=False)]
+Spec = Annotated[str, typer.Argument(metavar="DATA", help=f"{_SPECS}.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a .keras file, an export's folder, or a name (with pretrained weights).",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
+Classes = Annotated[
+    Path | None,
+    typer.Option("--classes", help="File with one class name a line, for data that names none."),
+]
+
+
+def _backend(name: str | None):
+    if name is None:
+        return
+    if name not in ("tensorflow", "jax"):
+        raise typer.BadParameter(f"wants tensorflow or jax, not {name}")
+    if "keras" in sys.modules and os.environ.get("KERAS_BACKEND") != name:
+        raise typer.BadParameter("must be chosen before Keras is imported")
+    os.environ["KERAS_BACKEND"] = name
+
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help="Keras back end: tensorflow or jax.", callback=_backend, is_eager=True
+    ),
+]
+Score = Annotated[float, typer.Option("--score", min=0, max=1, help="Least score shown.")]
+
+
+@app.command()
+def train(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL|RECIPE.py", help="A model's name or a recipe file.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help=f"Training data: {_SPECS}.")] = None,
+    val: Annotated[
+        str | None, typer.Option("--val", help="Data measured on after every epoch.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Fills {data_dir} in a recipe's data.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from: a pretrained set's name, 'default', or a weight file."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="steps or cosine.")] = None,
+    milestones: Annotated[
+        str | None, typer.Option(help="Epochs at which the rate falls to a tenth: 80,100.")
+    ] = None,
+    warmup_epochs: Annotated[float | None, typer.Option(min=0)] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0)] = None,
+    augment: Annotated[str | None, typer.Option(help="ssd, flip or none.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="voc07, voc10 or coco.")] = None,
+    cache: Annotated[bool | None, typer.Option(help="Keep decoded images in memory.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    output: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
+    strict: Strict = False,
+    backend: Backend = None,
+):
+    """Train by a recipe file, or a model by name on any data; or --resume a run."""
+    from kerasdet import runs, training
+
+    if resume is not None:
+        if target is not None or data is not None:
+            raise typer.BadParameter("--resume takes everything but --epochs from the run folder")
+        _finished(training.resume(resume, epochs=epochs))
+        return
+    given: dict[str, Any] = {
+        "train": data,
+        "val": val,
+        "pretrained": True if weights == "default" else weights,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "milestones": _numbers(milestones),
+        "warmup_epochs": warmup_epochs,
+        "weight_decay": weight_decay,
+        "precision": precision,
+        "rule": rule,
+        "cache": cache,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if augment is not None:
+        given["augment"] = None if augment == "none" else augment
+    if target is None:
+        raise typer.BadParameter("say a model's name or a recipe file, or --resume RUN")
+    recipe_file = Path(target) if target.endswith(".py") else None
+    if recipe_file is not None:
+        recipe = training.replaced(runs.read_recipe(recipe_file), given)
+    elif data is None:
+        raise typer.BadParameter(f"training {target} wants --data: {_SPECS}")
+    else:
+        recipe = training.Recipe(model=target, **given)
+    run = training.train(
+        recipe, data_dir=data_dir, output=output, recipe_file=recipe_file, strict=strict
+    )
+    _finished(run)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(word) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise typer.BadParameter(f"wants numbers separated by commas, not {text!r}") from error
+
+
+def _finished(run: Path):
+    from kerasdet import runs
+
+    print(f"\nRun folder: {run}")
+    for name in (
+        "weights/best.weights.h5",
+        "weights/last.weights.h5",
+        "metrics.csv",
+        "plots/metrics.png",
+    ):
+        if (run / name).exists():
+            print(f"  {run / name}")
+    if (run / "result.json").exists():
+        metrics = runs.read_json(run / "result.json", "a result")["evaluation"]["metrics"]
+        print(
+            "Best weights: "
+            + ", ".join(
+                f"{name} {value:.3f}" for name, value in metrics.items() if value is not None
+            )
+        )
+    print(f"TensorBoard: tensorboard --logdir {run / 'tb'}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    rule: Annotated[str, typer.Option(help="voc07, voc10 or coco.")] = "voc10",
+    weights: Weights = None,
+    classes: Classes = None,
+    match_names: Annotated[
+        bool, typer.Option(help="Match classes by name where the lists differ.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for curves and the worst mistakes.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
+    strict: Strict = False,
+    backend: Backend = None,
+):
+    """Measure average precision on a data set."""
+    from rich.console import Console
+
+    from kerasdet import evaluation, runs
+    from kerasdet.opening import open_model
+
+    examples = _load(data, strict, classes)
+    detector = open_model(model, weights=weights)
+    result = evaluation.evaluate(
+        detector, examples, rule=rule, match_names=match_names, max_images=limit
+    )
+    Console().print(result.table())
+    made = []
+    if plots is not None:
+        made.append(evaluation.plot_precision_recall(result, plots / "precision_recall.png"))
+        made.append(
+            evaluation.plot_mistakes(result, plots / "worst_mistakes.png", examples=examples)
+        )
+    if json is not None:
+        trained = (
+            runs.read_json(Path(model) / "env.json", "a run's environment")
+            if (Path(model) / "env.json").is_file()
+            else None
+        )
+        content = {"evaluation": result.to_dict() | {"environment": runs.environment()}}
+        runs.write_json(json, content | ({"training": trained} if trained else {}))
+        made.append(json)
+    for path in made:
+        print(f"Wrote {path}")
+
+
+@app.command()
+def detect(
+    model: Model,
+    images: Annotated[
+        list[Path], typer.Argument(help="Photos, or folders of them.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the drawn photos.")] = Path("detections"),
+    score: Score = 0.4,
+    weights: Weights = None,
+    backend: Backend = None,
+):
+    """Find objects in photos, print them and draw them."""
+    from rich.progress import track
+
+    from kerasdet import visualize
+    from kerasdet.detectors.detector import read_image
+    from kerasdet.opening import open_model, photos
+
+    paths = photos(images)
+    detector = open_model(model, weights=weights)
+    output.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for path in track(paths, "Detecting", transient=True, disable=len(paths) < 3):
+        image = read_image(path)
+        (found,) = detector.detect(image, score_threshold=score)
+        drawn = visualize.save_image(
+            output / f"{path.stem}.png",
+            visualize.draw(image, found, class_names=detector.class_names),
+        )
+        lines.append(f"{path}: {found.count} found, drawn in {drawn}")
+        for box, value, name in zip(found.boxes, found.scores, found.names, strict=True):
+            lines.append(f"  {name:<16} {value:.2f}  [{', '.join(f'{edge:.0f}' for edge in box)}]")
+    print("\n".join(lines))
+
+
+@app.command()
+def export(
+    model: Model,
+    output: Annotated[
+        Path, typer.Argument(help="Folder (SavedModel) or file to write.", show_default=False)
+    ],
+    format: Annotated[
+        str, typer.Option("--format", help="saved_model, onnx or litert.")
+    ] = "saved_model",
+    score: Annotated[float | None, typer.Option(help="Least score given out.")] = None,
+    iou: Annotated[float | None, typer.Option(help="Overlap that suppresses.")] = None,
+    max_detections: Annotated[int, typer.Option(min=1)] = 100,
+    weights: Weights = None,
+    backend: Backend = None,
+):
+    """Write a model for serving, and check that the copy finds what the model finds."""
+    from kerasdet import export as exporting
+    from kerasdet.opening import open_model
+
+    detector = open_model(model, weights=weights)
+    report = exporting.export(
+        detector,
+        output,
+        format,
+        score_threshold=score,
+        iou_threshold=iou,
+        max_detections=max_detections,
+    )
+    print(report)
+
+
+@app.command()
+def bench(
+    model: Model,
+    batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8",
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
+    weights: Weights = None,
+    backend: Backend = None,
+):
+    """Time `detect` from image to boxes on this machine."""
+    import time
+
+    import numpy as np
+
+    from kerasdet.opening import open_model
+
+    detector = open_model(model, weights=weights)
+    height, width = detector.image_size
+    print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
+    for size in [int(number) for number in _numbers(batch_sizes) or []]:
+        images = np.random.default_rng(0).integers(0, 256, (size, height, width, 3)).astype("uint8")
+        detector.detect(images)
+        seconds = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            detector.detect(images)
+            seconds.append(time.perf_counter() - start)
+        median = float(np.median(seconds))
+        print(f"  batch {size}: {1000 * median:.1f} ms, {size / median:.1f} images a second")
+
+
+@app.command()
+def models():
+    """List the models, their pretrained sets, metrics and licences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasdet import zoo
+
+    table = Table(title="kerasdet.zoo", title_justify="left")
+    for column in ("model", "set"):
+        table.add_column(column, no_wrap=True)
+    for column in ("trained on", "metric", "licence"):
+        table.add_column(column, overflow="fold")
+    for row in zoo.models():
+        figure = "" if row.get("metric") is None else f"{row['metric']} {row['protocol']}"
+        name = row.get("set", "") + (" (default)" if row.get("default") else "")
+        table.add_row(row["model"], name, row.get("trained_on"), figure, row.get("licence"))
+    Console().print(table)
+    print("A metric is its publisher's. Files, where the publisher names an address:")
+    for row in zoo.models():
+        if row.get("from"):
+            print(f"  {row['model']} {row['set']}: {row['from']}")
+
+
+@data_app.command("check")
+def data_check(
+    data: Spec,
+    csv: Annotated[Path | None, typer.Option(help="Write the problems to this file.")] = None,
+    classes: Classes = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 if there is any problem.")
+    ] = False,
+):
+    """Report bad annotations with file, row and rule; reads every image."""
+    from rich.console import Console
+
+    from kerasdet.data import check
+
+    report = check(_load(data, False, classes), csv=csv)
+    Console().print(report)
+    if strict and report.faults:
+        raise typer.Exit(2)
+
+
+@data_app.command("stats")
+def data_stats(
+    data: Spec,
+    model: Annotated[
+        str, typer.Option(help="A model whose default boxes the objects are held against.")
+    ] = "ssd300",
+    classes: Classes = None,
+):
+    """Count classes and sizes, and the objects that no default box of a model matches."""
+    from rich.console import Console
+
+    from kerasdet.data import stats
+    from kerasdet.opening import default_boxes_of
+
+    boxes, image_size = default_boxes_of(model)
+    Console().print(stats(_load(data, False, classes), default_boxes=boxes, image_size=image_size))
+
+
+@data_app.command("show")
+def data_show(
+    data: Spec,
+    output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
+    count: Annotated[int, typer.Option(min=1)] = 12,
+    seed: Annotated[int, typer.Option(help="Which samples.")] = 0,
+    classes: Classes = None,
+):
+    """Draw samples with their boxes and names as one picture."""
+    from kerasdet.data import show
+
+    print(f"Wrote {show(_load(data, False, classes), output, count=count, seed=seed)}")
+
+
+def _load(spec, strict, classes):
+    from kerasdet.data import load
+
+    return load(spec, strict=strict, class_names=classes)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Runs the command; what the user can put right ends in one sentence and exit code 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app(args=arguments)
+    except KerasdetError as error:
+        print(f"kerasdet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("kerasdet: stopped; a run folder's --resume goes on.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,129 @@
+"""Data by one word, as the shell takes it: `voc:DIR:train`, `coco:ann.json,images/`, and so on."""
+
+import os
+import re
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from kerasdet.data.coco import from_coco
+from kerasdet.data.stream import join
+from kerasdet.data.synthetic import shapes
+from kerasdet.data.tfds_reader import from_tfds
+from kerasdet.data.voc import from_voc
+from kerasdet.data.yolo_txt import from_yolo
+from kerasdet.errors import InputError
+
+FORMS = """\
+voc:DIR[:SPLIT]                 a Pascal VOC folder; SPLIT is a file in ImageSets/Main
+coco:ANNOTATIONS.json,IMAGES/   COCO's JSON and its folder of images
+yolo:data.yaml[:SPLIT]          YOLO text labels as data.yaml says; SPLIT is train, val or test
+yolo:IMAGES/,LABELS/            YOLO text labels in two folders
+tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:voc/2007:train+validation
+shapes[:SPLIT]                  rendered shapes, no files needed
+Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1,
+tfds:voc/2007?data_dir=DIR, or for every kind of file ?names=coco (or voc, or a text file of names).
+A + joins data in files: voc:VOC2007:trainval+voc:VOC2012:trainval."""
+"""The forms that `load` takes, for help texts."""
+
+_KINDS = ("voc", "coco", "yolo", "tfds", "shapes")
+_OPTIONS = {
+    "voc": {"names"},
+    "coco": {"names"},
+    "yolo": {"names"},
+    "tfds": {"names", "data_dir"},
+    "shapes": {"count", "size", "objects", "seed"},
+}
+
+
+def load(spec: str, *, strict: bool = False, class_names: Sequence[str] | str | None = None):
+    """Opens the data that a word names; `FORMS` lists what can be said.
+
+    Args:
+        spec: one of the forms.
+        strict: the first bad annotation is an error, for the kinds that check.
+        class_names: label order, see `class_names.resolve`; goes before an option `names`.
+
+    Returns:
+        The data set of examples (`kerasdet.data.example`).
+
+    Raises:
+        InputError: for a word of no such form, with the forms; and as the readers raise.
+    """
+    parts = re.split(rf"\+(?=(?:{'|'.join(_KINDS)})[:?]|shapes$)", os.fspath(spec))
+    datasets = [_load_one(part.strip(), strict, class_names) for part in parts]
+    return join(*datasets) if len(datasets) > 1 else datasets[0]
+
+
+def _load_one(spec: str, strict: bool, class_names: Sequence[str] | str | None):
+    head, _, query = spec.partition("?")
+    kind, _, place = head.partition(":")
+    if kind not in _KINDS:
+        raise _wrong(spec, _guess(head))
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in _OPTIONS[kind]:
+            there = ", ".join(sorted(_OPTIONS[kind]))
+            raise _wrong(spec, f"{kind} has no option {key!r}, but {there}")
+    if kind == "shapes":
+        return _shapes(spec, place, options)
+    if not place:
+        raise _wrong(spec, f"nothing follows {kind}:")
+    names = class_names if class_names is not None else options.get("names")
+    if kind == "coco":
+        file, comma, images = place.rpartition(",")
+        if not comma:
+            raise _wrong(spec, "the folder of images is missing after a comma")
+        return from_coco(file, images, class_names=names, strict=strict)
+    if kind == "yolo" and "," in place and not os.path.exists(place):
+        images, _, labels = place.partition(",")
+        return from_yolo(images, labels, class_names=names, strict=strict)
+    place, split = _split(place)
+    if kind == "voc":
+        return from_voc(place, split, class_names=names, strict=strict)
+    if kind == "yolo":
+        return from_yolo(place, split=split or "train", class_names=names, strict=strict)
+    data_dir = options.get("data_dir")
+    return from_tfds(place, split or "train", data_dir=data_dir, class_names=names, strict=strict)
+
+
+def _split(place: str) -> tuple[str, str | None]:
+    """A split follows the last colon, unless a path goes on there (C:/data)."""
+    head, colon, tail = place.rpartition(":")
+    if colon and tail and head and not re.search(r"[/\\]", tail):
+        return head, tail
+    return place, None
+
+
+def _shapes(spec: str, split: str, options: dict[str, str]):
+    try:
+        sides = [int(side) for side in options.get("size", "160").split("x")]
+        count, objects, seed = (
+            int(options.get(key, default))
+            for key, default in (("count", 1000), ("objects", 5), ("seed", 0))
+        )
+    except ValueError as error:
+        raise _wrong(spec, "its options are whole numbers, size also like 120x160") from error
+    if len(sides) > 2:
+        raise _wrong(spec, "size is one number, or height x width as in 120x160")
+    height, width = sides[0], sides[-1]
+    return shapes(
+        count,
+        split=split or "train",
+        image_size=(height, width),
+        max_objects=objects,
+        seed=seed,
+    )
+
+
+def _guess(path: str) -> str:
+    if os.path.isdir(os.path.join(path, "Annotations")):
+        return f"did you mean voc:{path}?"
+    if path.endswith((".yaml", ".yml")):
+        return f"did you mean yolo:{path}?"
+    if path.split(",")[0].endswith(".json"):
+        return f"did you mean coco:{path if ',' in path else path + ',IMAGES/'}?"
+    return f"it does not begin with {', '.join(kind + ':' for kind in _KINDS[:-1])} or shapes"
+
+
+def _wrong(spec: str, why: str) -> InputError:
+    return InputError(f"{spec!r} names no data: {why}. The forms are:\n{FORMS}")

@@ -1,0 +1,114 @@
+"""What an evaluation reads: examples one by one, and the classes they share with the model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasdet.classes import are_generic, is_unused
+from kerasdet.errors import InputError
+
+
+@dataclass(frozen=True)
+class MatchedClasses:
+    """The classes an evaluation counts in.
+
+    Attributes:
+        names: by label.
+        from_model: (model's K,) the label here of each label of the model; -1: not here.
+    """
+
+    names: list[str]
+    from_model: np.ndarray
+
+
+def matched_classes(
+    model: Any,
+    examples: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    match_names: bool = False,
+) -> MatchedClasses:
+    """Compares the model's class list with the data's; see `evaluate`.
+
+    Raises:
+        InputError: if they differ in a way `match_names` does not allow; it shows both.
+    """
+    of_model = [str(name) for name in model.class_names]
+    of_data = class_names if class_names is not None else getattr(examples, "class_names", None)
+    of_data = of_model if of_data is None else [str(name) for name in of_data]
+    if of_data == of_model or (are_generic(of_model) and len(of_data) == len(of_model)):
+        return MatchedClasses(of_data, np.arange(len(of_model)))
+    unknown = [name for name in of_data if name not in of_model]
+    in_use = [name for name in of_model if not is_unused(name)]  # of COCO's 90 ids, 80
+    if (match_names or of_data == in_use) and not unknown and len(set(of_data)) == len(of_data):
+        place = {name: label for label, name in enumerate(of_data)}
+        return MatchedClasses(of_data, np.array([place.get(name, -1) for name in of_model]))
+    if unknown:
+        hint = f"; the model does not know {', '.join(map(repr, unknown[:5]))}"
+        hint += " and others" if len(unknown) > 5 else ""
+    else:
+        hint = "; match_names=True evaluates by name, in the data's order"
+    raise InputError(
+        f"The classes of the data are not the model's{hint}.\n{_side_by_side(of_data, of_model)}"
+    )
+
+
+def numpy_examples(examples: Any) -> Iterator[dict[str, Any]]:
+    """Examples as dicts of NumPy arrays.
+
+    Raises:
+        InputError: if an element is no single example, such as a batch made for training.
+    """
+    if hasattr(examples, "as_numpy_iterator"):
+        # Reads and decodes the next images while the network looks at these.
+        elements: Iterable[Any] = examples.prefetch(8).as_numpy_iterator()
+    else:
+        elements = examples
+    for element in elements:
+        if not isinstance(element, Mapping):
+            raise InputError(
+                "Evaluation wants unbatched examples (dicts with image, boxes and labels, as "
+                f"kerasdet.data reads them), not the batches of a training pipeline; a "
+                f"{type(element).__name__} came."
+            )
+        missing = [key for key in ("image", "boxes", "labels") if key not in element]
+        if missing:
+            raise InputError(
+                f"An example wants image, boxes and labels; {' and '.join(missing)} missing, "
+                f"{', '.join(element)} came."
+            )
+        image = np.asarray(element["image"])
+        if image.ndim != 3:
+            raise InputError(
+                "Evaluation wants unbatched examples, each image (H, W, 3); an image of shape "
+                f"{image.shape} came."
+            )
+        yield dict(element)
+
+
+def known_length(examples: Any) -> int | None:
+    """How many there are, if it is known beforehand."""
+    if hasattr(examples, "cardinality"):
+        count = int(examples.cardinality())
+        return count if count >= 0 else None  # tf.data's -1 is endless, -2 unknown
+    return len(examples) if hasattr(examples, "__len__") else None
+
+
+def text(value: Any) -> str:
+    """A string out of what tf.data makes of one: bytes, or an array of them."""
+    value = value.item() if isinstance(value, np.ndarray | np.generic) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _side_by_side(of_data: Sequence[str], of_model: Sequence[str]) -> str:
+    width = max(len("data"), *(len(name) for name in of_data)) if of_data else len("data")
+    lines = [f"{'label':>5}  {'data':<{width}}  model"]
+    for label, (one, other) in enumerate(itertools.zip_longest(of_data, of_model, fillvalue="-")):
+        mark = "" if one == other else "   <- differs"
+        lines.append(f"{label:>5}  {one:<{width}}  {other}{mark}")
+    return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""The graph that is served: raw or encoded images in, named detections out.
+
+The four outputs are named and coded as TensorFlow's object detection API has them
+(tensorflow/models, research/object_detection/exporter_lib_v2.py): all float32, boxes
+normalised and ymin first, class ids from 1 as in its label maps. Padded rows are class 0, which
+a label map keeps for the background; that API pads with 1, which is also a class.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+# An encoded image with more pixels is not decoded, whatever its header says: a quarter of a
+# gigabyte of RGB. Neither format packs more than some 8000 pixels in a byte (PNG: 1032:1 deflate
+# of one bit a pixel), so a tiny message cannot ask for that much either.
+_MAX_PIXELS = 89_478_485
+_MAX_PIXELS_PER_BYTE = 10_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def named_outputs(found, image_size) -> dict:
+    """Detections in network pixels to the four outputs.
+
+    Args:
+        found: batched `Detections`, padded with label -1.
+        image_size: (height, width) of the network input.
+
+    Returns:
+        detection_boxes (B, D, 4) ymin, xmin, ymax, xmax in 0..1; detection_scores (B, D);
+        detection_classes (B, D), 1 + label, 0 in padded rows; num_detections (B,). All float32.
+    """
+    height, width = image_size
+    boxes = ops.cast(found.boxes, "float32") / np.array([width, height, width, height], "float32")
+    boxes = ops.stack([boxes[..., side] for side in (1, 0, 3, 2)], axis=-1)
+    return {
+        "detection_boxes": ops.clip(boxes, 0.0, 1.0),
+        "detection_scores": ops.cast(found.scores, "float32"),
+        "detection_classes": ops.cast(found.labels, "float32") + 1.0,
+        "num_detections": ops.cast(found.count, "float32"),
+    }
+
+
+class ServedDetector(tf.Module):
+    """A detector as two TensorFlow functions with everything around the network inside.
+
+    Args:
+        model: the detector.
+        assets: files that travel inside the SavedModel, by attribute name.
+        thresholds: keyword arguments of `Detector.decode`.
+
+    Attributes:
+        from_images: `images` uint8 (B, H, W, 3) of any size to `named_outputs`.
+        from_bytes: `image_bytes` (B,) JPEG or PNG files of any sizes to the same and
+            `image_size` (B, 2) int32, height and width. A file that cannot be decoded has size
+            0, 0 and no detections, so that it spoils no other request of its batch.
+    """
+
+    def __init__(self, model, assets, thresholds):
+        super().__init__(name="detector")
+        for name, path in assets.items():
+            setattr(self, name, tf.saved_model.Asset(str(path)))
+        # The variables alone: a Keras model drags its training state and caches along.
+        self.weights = [variable.value for variable in model.variables]
+        size = model.image_size
+
+        def detect(warped):
+            found = model.decode(model(warped, training=False), **thresholds)
+            return named_outputs(found, size)
+
+        warped = tf.TensorSpec((None, *size, 3), tf.float32)
+        detect = tf.function(detect, input_signature=[warped], autograph=False)  # traced once
+
+        def from_images(images):
+            return detect(_warped(images, size))
+
+        def from_bytes(image_bytes):
+            warped, image_size = _decoded_and_warped(image_bytes, size)
+            outputs = detect(warped)
+            unread = image_size[:, 0] == 0  # (B,)
+            for name, value in outputs.items():
+                mask = tf.reshape(unread, [-1, *[1] * (value.shape.rank - 1)])
+                outputs[name] = tf.where(mask, 0.0, value)
+            return {**outputs, "image_size": image_size}
+
+        images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+        image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        self.from_images = tf.function(from_images, input_signature=[images], autograph=False)
+        self.from_bytes = tf.function(from_bytes, input_signature=[image_bytes], autograph=False)
+
+    def save(self, folder) -> None:
+        """Writes the SavedModel; its signatures are serving_default and serving_bytes."""
+        signatures = {
+            "serving_default": self.from_images.get_concrete_function(),
+            "serving_bytes": self.from_bytes.get_concrete_function(),
+        }
+        tf.saved_model.save(self, str(folder), signatures=signatures)
+
+
+def _warped(images, size):
+    # Half-pixel centres, no antialiasing: the numbers of `kerasdet.detectors.detector.warp`.
+    return tf.image.resize(tf.cast(images, tf.float32), size, method="bilinear", antialias=False)
+
+
+def _decoded_and_warped(image_bytes, size):
+    """(B,) files to (B, height, width, 3) float32 and source sizes (B, 2), 0 where unreadable."""
+
+    def load(data):
+        image = _decoded(data)
+        return _warped(image, size), tf.shape(image)[:2]
+
+    blank = (tf.zeros((*size, 3)), tf.zeros((2,), tf.int32))
+
+    def load_or_blank(data):
+        # A graph catches an operation's error only inside a data set.
+        one = tf.data.Dataset.from_tensors(data).map(load).ignore_errors()
+        return one.concatenate(tf.data.Dataset.from_tensors(blank)).take(1).get_single_element()
+
+    signature = (tf.TensorSpec((*size, 3), tf.float32), tf.TensorSpec((2,), tf.int32))
+    with tf.device("cpu:0"):
+        return tf.map_fn(load_or_blank, image_bytes, fn_output_signature=signature)
+
+
+def _decoded(data):
+    """One JPEG or PNG file to uint8 (H, W, 3): Pillow's pixels exactly, EXIF rotation ignored."""
+
+    def png_shape():  # IHDR: width and height, big-endian, from byte 16
+        sides = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(sides, [0])
+
+    is_png = tf.equal(tf.strings.substr(data, 0, len(_PNG)), _PNG)
+    shape = tf.cond(is_png, png_shape, lambda: tf.io.extract_jpeg_shape(data)[:2])
+    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
+    length = tf.cast(tf.strings.length(data), tf.int64)
+    bound = tf.minimum(_MAX_PIXELS_PER_BYTE * length, _MAX_PIXELS)
+    with tf.control_dependencies([tf.debugging.assert_less_equal(pixels, bound)]):
+        # TensorFlow's JPEG operation reads PNG as well.
+        image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+class NamedDetections(keras.layers.Layer):
+    """A detector's `decode` and `named_outputs` as the last layer of a Keras graph.
+
+    Args:
+        model: the detector whose raw outputs it gets.
+        thresholds: keyword arguments of `Detector.decode`.
+    """
+
+    def __init__(self, model, thresholds):
+        super().__init__(dtype="float32", name="detections")
+        self._decode = model.decode  # the bound method: Keras would track the model itself
+        self._image_size = model.image_size
+        self._thresholds = dict(thresholds)
+
+    def call(self, outputs):
+        """Raw outputs to the four named ones."""
+        return named_outputs(self._decode(outputs, **self._thresholds), self._image_size)

@@ -1,0 +1,86 @@
+"""What can be exported, and the checks of what a user asks for."""
+
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kerasdet.detectors.detector import Detector, read_image
+from kerasdet.errors import InputError
+from kerasdet.export.check import Tolerance
+
+
+class Options(NamedTuple):
+    """What every format is asked for.
+
+    Attributes:
+        thresholds: keyword arguments of `Detector.decode`.
+        overwrite: replace what exists.
+        samples: uint8 images to compare on; None for made-up ones.
+        tolerance: how far the copy may be from the model.
+    """
+
+    thresholds: dict[str, Any]
+    overwrite: bool
+    samples: list[np.ndarray] | None
+    tolerance: Tolerance
+
+
+def exportable(model) -> None:
+    """Refuses what no exporter here can write.
+
+    Raises:
+        InputError: saying what is wanted instead.
+    """
+    if not isinstance(model, Detector):
+        raise InputError(f"Wanted a kerasdet detector to export, not a {type(model).__name__}.")
+    if len(model.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        raise InputError(f"Wanted a detector of images alone; {model.name} takes {names}.")
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        # jax2tf of JAX 0.10 writes StableHLO 1.15; the XlaCallModule of TensorFlow 2.21 reads 1.13.
+        raise InputError(
+            f"Exporting wants Keras on TensorFlow, not on {backend}: save the model with "
+            "model.save('model.keras') and export that file with KERAS_BACKEND=tensorflow."
+        )
+
+
+def checked_thresholds(score_threshold, iou_threshold, max_detections) -> dict:
+    """The keyword arguments of `Detector.decode`.
+
+    Raises:
+        InputError: if one is out of its range.
+    """
+    shares = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
+    for name, value in shares.items():
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name} wants a number in 0..1, not {value!r}.")
+    thresholds = {name: None if value is None else float(value) for name, value in shares.items()}
+    if max_detections is not None:
+        max_detections = whole_number("max_detections", max_detections)
+    return {**thresholds, "max_detections": max_detections}
+
+
+def whole_number(name, value) -> int:
+    """A count from 1.
+
+    Raises:
+        InputError: if it is not one.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} wants a whole number from 1, not {value!r}.")
+    return int(value)
+
+
+def checked_samples(sample) -> list | None:
+    """One image or several, of any kind that `detect` takes, as uint8 arrays.
+
+    Raises:
+        InputError: if one is not an image.
+    """
+    if sample is None:
+        return None
+    several = sample if isinstance(sample, list | tuple) else [sample]
+    return [read_image(image, f"sample {i}").astype("uint8") for i, image in enumerate(several)]

@@ -1,0 +1,162 @@
+"""What TensorFlow Serving and its users want beside the graph: warm-up, batching, a README."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerasdet.export.check import Difference, sample_images
+
+# model_servers/main.cc: read with --enable_per_model_batching_parameters, from the version folder.
+_BATCHING = """\
+# Hints; measure on your machine. A wait of 5 ms fills batches under load and costs 5 ms alone.
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 5000 }
+max_enqueued_batches { value: 64 }
+num_batch_threads { value: 2 }
+"""
+
+_README = """\
+# {name}
+
+A detector of {num_classes} classes, written by kerasdet {version} (TensorFlow {tensorflow}).
+Everything is in the graph: decoding, resizing to {height}x{width}, the network, suppression.
+
+## Serve it
+
+    docker run -p 8501:8501 -v {base}:/models/{served} -e MODEL_NAME={served} tensorflow/serving
+
+    (echo '{{"signature_name": "serving_bytes", "instances": [{{"image_bytes": {{"b64": "'; \\
+     base64 -w 0 photo.jpg; echo '"}}}}]}}') | \\
+        curl -d @- http://localhost:8501/v1/models/{served}:predict
+
+The answer has one entry an image: `detection_boxes`, `detection_scores`, ...
+
+## Signatures
+
+| signature | input | shape | type |
+| --- | --- | --- | --- |
+| `serving_default` | `images`, RGB 0..255, any size, one size a batch | (B, H, W, 3) | uint8 |
+| `serving_bytes` | `image_bytes`, JPEG or PNG files, of any sizes | (B,) | string |
+
+| output | shape | type | meaning |
+| --- | --- | --- | --- |
+| `detection_boxes` | (B, {rows}, 4) | float32 | ymin, xmin, ymax, xmax, shares of the image |
+| `detection_scores` | (B, {rows}) | float32 | best first |
+| `detection_classes` | (B, {rows}) | float32 | class c is line c of `assets/class_names.txt` |
+| `num_detections` | (B,) | float32 | rows in use; the others are box 0, score 0, class 0 |
+| `image_size` | (B, 2) | int32 | `serving_bytes` only: height and width of the photo |
+
+- Boxes in pixels: multiply by height, width, height, width of the photo.
+- A file that cannot be decoded gives `image_size` 0, 0 and no detections; the rest of its batch
+  is answered. EXIF rotation is ignored.
+- Least score {score}, overlap {iou}: "model's own" means the default of its `decode`.
+- With the server's batching (`--enable_batching --enable_per_model_batching_parameters` reads
+  `batching_params.pbtxt`), requests to `serving_default` must all have one image size;
+  `serving_bytes` takes any.
+- Send files, not pixels: as JSON numbers a photo is ten times its size.
+
+## In Python
+
+```python
+import kerasdet
+
+model = kerasdet.export.load("{base}")
+found = model.detect([image])[0]
+```
+
+or without kerasdet:
+
+```python
+import tensorflow as tf
+
+loaded = tf.saved_model.load("{base}/{number}")
+names = tf.io.read_file(loaded.class_names.asset_path).numpy().decode().splitlines()
+photo = tf.io.read_file("photo.jpg")
+found = loaded.signatures["serving_bytes"](image_bytes=tf.stack([photo]))
+count = int(found["num_detections"][0])
+print([names[int(c) - 1] for c in found["detection_classes"][0, :count]])
+```
+
+## Checked
+
+Loaded back and compared with the Keras model: {difference}.
+"""
+
+
+def write_serving_files(
+    folder: Path, target: Path, settings: dict, rows: int, measured: Difference
+) -> None:
+    """Adds warm-up requests, batching hints and a README to a version's folder.
+
+    Args:
+        folder: where the SavedModel is now.
+        target: where it will be: a server is pointed at the parent, the name is the version.
+        settings: what `detector.json` holds.
+        rows: D.
+        measured: for the README.
+    """
+    base = target.parent.resolve()
+    (folder / "batching_params.pbtxt").write_text(_BATCHING, "utf-8")
+    thresholds = settings["thresholds"]
+    height, width = settings["image_size"]
+    text = _README.format(
+        name=settings["name"],
+        num_classes=len(settings["class_names"]),
+        version=settings["kerasdet"],
+        tensorflow=tf.__version__,
+        height=height,
+        width=width,
+        rows=rows,
+        base=base,
+        served=base.name,
+        number=target.name,
+        score=_own(thresholds["score_threshold"]),
+        iou=_own(thresholds["iou_threshold"]),
+        difference=measured,
+    )
+    (folder / "README.md").write_text(text, "utf-8")
+    _write_warm_up(folder, base.name, (height, width))
+
+
+def _own(value):
+    return "model's own" if value is None else f"{value:g}"
+
+
+# ---------------------------------------------------------------------- warm-up
+
+
+def _write_warm_up(folder, name, image_size):
+    """One request for each signature, replayed by the server before it says it is ready."""
+    (image,) = sample_images(image_size, 1)
+    requests = [
+        ("serving_bytes", "image_bytes", tf.constant([tf.io.encode_jpeg(image).numpy()])),
+        ("serving_default", "images", tf.constant(image[None])),
+    ]
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for signature, key, tensor in requests:
+            writer.write(_prediction_log(name, signature, key, tensor))
+
+
+def _prediction_log(name, signature, key, tensor) -> bytes:
+    """A serialised `tensorflow.serving.PredictionLog` of one request.
+
+    Four nested messages in protobuf's wire format, so that `tensorflow-serving-api` is not
+    needed. Numbers of the fields: tensorflow_serving/apis, prediction_log.proto, predict.proto and
+    model.proto.
+    """
+    proto = tf.make_tensor_proto(tensor).SerializeToString()
+    model_spec = _field(1, name.encode()) + _field(3, signature.encode())
+    entry = _field(1, key.encode()) + _field(2, proto)  # of map<string, TensorProto> inputs
+    request = _field(1, model_spec) + _field(2, entry)  # PredictRequest
+    return _field(6, _field(1, request))  # PredictionLog.predict_log.request
+
+
+def _field(number, payload) -> bytes:
+    """A length-delimited field: tag, length as base-128 digits, bytes."""
+    length, digits = len(payload), bytearray()
+    while length >= 128:
+        digits.append(length % 128 + 128)
+        length //= 128
+    return bytes([number << 3 | 2, *digits, length]) + payload

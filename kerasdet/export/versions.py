@@ -1,0 +1,128 @@
+"""A SavedModel in a numbered version folder, and back."""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerasdet import __version__
+from kerasdet.errors import InputError
+from kerasdet.export import check
+from kerasdet.export.graph import ServedDetector
+from kerasdet.export.inputs import Options, exportable, whole_number
+from kerasdet.export.placing import new_folder
+from kerasdet.export.report import Report, sizes_below
+from kerasdet.export.served_model import ServedModel, detect_with
+from kerasdet.export.serving_files import write_serving_files
+
+
+def write_saved_model(model, path, options: Options, *, version=None, serving=True) -> Report:
+    """See `kerasdet.export.saved_model`."""
+    exportable(model)
+    base = Path(path)
+    number = _version_number(base, version, options.overwrite)
+    settings = {
+        "name": model.name,
+        "class_names": model.class_names,
+        "image_size": list(model.image_size),
+        "thresholds": options.thresholds,
+        "kerasdet": __version__,
+    }
+    with new_folder(base, str(number)) as folder:
+        with _assets(settings) as assets, _quiet():
+            ServedDetector(model, assets, options.thresholds).save(folder)
+        with _quiet():
+            signatures = tf.saved_model.load(str(folder)).signatures
+        measured = _measured(model, signatures, options)
+        check.require_same(measured, options.tolerance, f"The SavedModel for {base / str(number)}")
+        if serving:
+            rows = signatures["serving_default"].structured_outputs["detection_boxes"].shape[1]
+            write_serving_files(folder, base / str(number), settings, rows, measured)
+    written = base / str(number)
+    use = f"Serve it: point TensorFlow Serving at {base.resolve()}"
+    use += "; curl and Python lines are in its README.md." if serving else "."
+    return Report(written, sizes_below(written), measured, use)
+
+
+def load_saved_model(path) -> ServedModel:
+    """See `kerasdet.export.load`."""
+    path = Path(path)
+    numbers = _numbers_in(path)
+    folder = path / str(numbers[-1]) if numbers else path
+    if not (folder / "saved_model.pb").is_file():
+        raise InputError(f"Wanted a SavedModel's folder or one of its versions; {path} has none.")
+    try:
+        with _quiet():
+            return ServedModel(tf.saved_model.load(str(folder)), folder)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The SavedModel in {folder} cannot be read: {reason}") from error
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+def _numbers_in(base):
+    if not base.is_dir():
+        return []
+    return sorted(int(p.name) for p in base.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def _version_number(base, version, overwrite):
+    """The number to write, checked against what is there."""
+    if base.exists() and not base.is_dir():
+        raise InputError(f"Wanted a folder for the SavedModel's versions, but {base} is a file.")
+    if (base / "saved_model.pb").exists():
+        raise InputError(f"{base} is itself a SavedModel; name the folder that holds its versions.")
+    if version is None:
+        return max(_numbers_in(base), default=0) + 1
+    version = whole_number("version", version)
+    if (base / str(version)).exists() and not overwrite:
+        raise InputError(f"{base / str(version)} exists; pass overwrite=True or another version.")
+    return version
+
+
+# ---------------------------------------------------------------------- files
+
+
+@contextlib.contextmanager
+def _assets(settings) -> Iterator[dict[str, Path]]:
+    with tempfile.TemporaryDirectory() as folder:
+        names = Path(folder, "class_names.txt")
+        lines = [" ".join(name.splitlines()) for name in settings["class_names"]]
+        names.write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
+        detector = Path(folder, "detector.json")
+        detector.write_text(json.dumps(settings, ensure_ascii=False, indent=1), "utf-8")
+        yield {"class_names": names, "detector": detector}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's line about assets in a folder that is renamed a moment later."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+# ---------------------------------------------------------------------- check
+
+
+def _measured(model, signatures, options):
+    """Both signatures of the copy on disk against `detect`."""
+    images = options.samples or check.sample_images(model.image_size)
+    expected = model.detect(images, **options.thresholds)
+    sizes = [image.shape[:2] for image in images]
+    # One size a batch through the one, all sizes together through the other.
+    one = [detect_with(signatures["serving_default"], [image])[0] for image in images]
+    together = detect_with(signatures["serving_bytes"], images)
+    return check.difference(expected + expected, one + together, sizes + sizes)

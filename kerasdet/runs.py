@@ -1,0 +1,256 @@
+"""The run folder: what training leaves, and how it is opened again.
+
+runs/<model>-<n>/
+    config.json     the recipe's settings        recipe.py    its file, if it came from one
+    model.json      the network                  env.json     versions, machine, commit
+    metrics.csv     a row an epoch               result.json  the evaluation of the best weights
+    weights/best.weights.h5, last.weights.h5     plots/  tb/  backup/
+"""
+
+import csv
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kerasdet.errors import InputError
+
+
+def create(output: Path, name: str, model, recipe_file=None) -> Path:
+    """Makes the next free folder `<output>/<name>-<n>` with the network and the environment in it."""
+    import keras
+
+    output.mkdir(parents=True, exist_ok=True)
+    taken = [
+        int(m[1])
+        for p in output.iterdir()
+        if (m := re.fullmatch(rf"{re.escape(name)}-(\d+)", p.name))
+    ]
+    number = max(taken, default=0) + 1
+    while True:  # two runs may start at the same moment
+        run = output / f"{name}-{number}"
+        try:
+            run.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    for folder in ("weights", "plots", "tb", "backup"):
+        (run / folder).mkdir()
+    if recipe_file is not None:
+        shutil.copyfile(recipe_file, run / "recipe.py")
+    write_json(run / "model.json", keras.saving.serialize_keras_object(model))
+    write_json(run / "env.json", environment())
+    return run
+
+
+def environment() -> dict[str, Any]:
+    """Versions, back end, machine and commit, as results must name them."""
+    import keras
+
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["kerasdet", *sys.argv[1:]]),
+        "commit": _commit(),
+        "kerasdet": version("kerasdet"),
+        "keras": keras.__version__,
+        "backend": f"{keras.backend.backend()} {version(keras.backend.backend())}",
+        "python": platform.python_version(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "devices": [str(device) for device in keras.distribution.list_devices()],
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words):
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return commit and commit + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def read_recipe(path):
+    """Runs a recipe file and returns the `Recipe` its `recipe()` makes.
+
+    Raises:
+        InputError: if there is no such file, or no function `recipe` in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"Wanted a recipe file, but there is none at {path}.")
+    spec = importlib.util.spec_from_file_location("kerasdet_recipe", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"Wanted a recipe file ending in .py, not {path}.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "recipe", None)):
+        raise InputError(f"{path} has no function recipe() that returns a kerasdet.Recipe.")
+    return module.recipe()
+
+
+def open_run(run):
+    """The detector of a run, with its best weights (its last, where none were chosen).
+
+    Raises:
+        InputError: if the folder is no run or holds no weights yet.
+    """
+    import keras
+
+    run = Path(run)
+    config = read_json(run / "model.json", "a run folder's network")
+    from kerasdet import zoo  # noqa: F401  (registers the detectors' classes)
+
+    model = keras.saving.deserialize_keras_object(config)
+    for name in ("best", "last"):
+        weights = run / "weights" / f"{name}.weights.h5"
+        if weights.is_file():
+            model.load_weights(weights)
+            return model
+    raise InputError(f"{run} holds no weights yet: its first epoch has not ended.")
+
+
+def epochs_done(run: Path) -> int:
+    """Epochs whose end the backup holds.
+
+    Raises:
+        InputError: if there is no backup to go on from.
+    """
+    done = read_json(
+        run / "backup" / "training_metadata.json", "a run's backup, made by its first epoch"
+    )
+    if not (run / "backup" / "latest.weights.h5").is_file() or not isinstance(
+        done.get("epoch"), int
+    ):
+        raise InputError(
+            f"The backup in {run / 'backup'} is not whole, so the run cannot be resumed."
+        )
+    return done["epoch"]
+
+
+def read_json(path: Path, what: str) -> dict:
+    """A JSON object from a file, or one sentence about what is missing."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"Wanted {what}, but there is no {path}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"Wanted {what}, but {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Wanted {what}, but {path} holds a {type(content).__name__}.")
+    return content
+
+
+def write_json(path: Path, content: dict):
+    """Writes a JSON object whole or not at all."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", "utf-8"
+    )
+    unfinished.replace(path)
+
+
+# ---------------------------------------------------------------------- metrics.csv
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cut_metrics(run: Path, first_epoch: int):
+    """Drops the rows of epochs that will be trained again."""
+    rows = _rows(run)
+    kept = [row for row in rows if int(row["epoch"]) < first_epoch]
+    if len(kept) == len(rows):
+        return
+    unfinished = run / "metrics.csv.part"
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(kept)
+    unfinished.replace(run / "metrics.csv")
+
+
+def best_so_far(run: Path, monitor: str) -> float | None:
+    """The highest value of a column until now; None without one."""
+    values = [_number(row.get(monitor)) for row in _rows(run)]
+    return max((value for value in values if value == value), default=None)
+
+
+def _number(text: str | None) -> float:
+    """A cell of metrics.csv; NaN where Keras wrote that it has none ("NA" or nothing)."""
+    return float(text) if text and text != "NA" else float("nan")
+
+
+def plot_metrics(run: Path):
+    """Draws losses and average precision over the epochs to plots/metrics.png."""
+    import matplotlib
+
+    matplotlib.use("agg", force=False)
+    from matplotlib.figure import Figure
+
+    rows = _rows(run)
+    if not rows:
+        return
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    columns = [c for c in rows[0] if c not in ("epoch", "learning_rate")]
+    precision = [c for c in columns if "AP" in c]
+    groups = {
+        "loss": [c for c in columns if c not in precision],
+        "average precision": precision,
+    }
+    groups = {title: names for title, names in groups.items() if names}
+    figure = Figure(figsize=(6 * len(groups), 4), layout="constrained")
+    for axes, (title, names) in zip(
+        figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
+    ):
+        for name in names:
+            style = "--" if name.startswith("val_") else "-"
+            values = [_number(row[name]) for row in rows]
+            marker = "." if title != "loss" else None
+            shown = [(e, v) for e, v in zip(epochs, values, strict=True) if v == v]
+            axes.plot(
+                *zip(*shown, strict=True) if shown else ([], []), style, marker=marker, label=name
+            )
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(run / "plots" / "metrics.png", dpi=110)
+
+
+# ---------------------------------------------------------------------- result.json
+
+
+def add_seconds(run: Path, seconds: float):
+    """Adds to the run's training time, which a resumed run goes on counting."""
+    env = read_json(run / "env.json", "a run's environment")
+    write_json(
+        run / "env.json",
+        env | {"training_seconds": round(env.get("training_seconds", 0) + seconds, 1)},
+    )
+
+
+def write_result(run: Path, evaluation, **more) -> dict:
+    """Writes result.json: the measured numbers, and the commands and machine that made them."""
+    env = read_json(run / "env.json", "a run's environment")
+    result = {"evaluation": evaluation.to_dict(), "training": env | more}
+    write_json(run / "result.json", result)
+    return result

@@ -1,0 +1,1 @@
+"""Name maps: how other programs call, order and shape the same weights."""

@@ -1,0 +1,45 @@
+"""The detectors by name: `kerasdet.zoo.ssd300(pretrained=True)`.
+
+Every builder takes the same arguments. `pretrained` is False; True for the default set;
+a set's name ("voc", "coco", ...); or the path of a weight file, whose format is recognised
+by its content and whose classes and default boxes are the network's when no classes are
+given. With other classes than the file's, everything but the class outputs is loaded, and
+a table says what was not.
+"""
+
+from typing import Any
+
+from kerasdet.errors import InputError
+from kerasdet.zoo import pretrained as pretrained_sets
+from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
+
+__all__ = ["build", "models", "ssd300", "ssd512", "ssd_mobilenet", "ssd_small"]
+
+_BUILDERS = {
+    "ssd300": ssd300,
+    "ssd512": ssd512,
+    "ssd_mobilenet": ssd_mobilenet,
+    "ssd_small": ssd_small,
+}
+
+
+def build(name: str, **kwargs: Any):
+    """Builds a detector by its name, with the arguments of its builder.
+
+    Raises:
+        InputError: if there is no such detector.
+    """
+    if name not in _BUILDERS:
+        raise InputError(f"Wanted one of the detectors {', '.join(_BUILDERS)}, not {name!r}.")
+    return _BUILDERS[name](**kwargs)
+
+
+def models() -> list[dict[str, Any]]:
+    """What there is to build and to load: one row a pretrained set, and one a detector without any.
+
+    Returns:
+        Dicts with "model", and for a set what `pretrained.Pretrained.summary` says of it.
+    """
+    rows = [row.summary() for row in pretrained_sets.SETS]
+    listed = {row["model"] for row in rows}
+    return rows + [{"model": name} for name in _BUILDERS if name not in listed]

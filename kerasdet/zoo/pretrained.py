@@ -1,0 +1,276 @@
+"""The published weight files: where they are, what they are for, what they measured.
+
+A metric is its publisher's figure with the protocol that it was measured by, never ours;
+a size or hash is here only where its publisher, or two independent users, print it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasdet.errors import InputError
+from kerasdet.weights import fetch as downloads
+from kerasdet.weights.fetch import Source
+
+_CAFFE_PAGE = "https://github.com/weiliu89/caffe/tree/ssd#models"
+_CAFFE_LICENCE = "BSD-2-Clause (the repository's)"
+_DRIVE = "https://drive.google.com/open?id=0BzKzrI_SkD1_"
+_ZENODO = "https://zenodo.org/record/3463718/files/"
+_MMDET = "https://download.openmmlab.com/mmdetection/v2.0/ssd/"
+_MMDET_PAGE = "https://github.com/open-mmlab/mmdetection/tree/main/configs/ssd"
+_MMDET_LICENCE = "Apache-2.0 (the repository's)"
+_AMDEGROOT_PAGE = "https://github.com/amdegroot/ssd.pytorch"
+_AMDEGROOT = "https://s3.amazonaws.com/amdegroot-models/"
+_VOC07 = "VOC07 test, AP50, 11 points"
+_COCO_DEV = "COCO test-dev2015, AP 0.5:0.95"
+_COCO_VAL = "COCO val2017, AP 0.5:0.95"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """One published set of weights.
+
+    Attributes:
+        model: name of the function in `kerasdet.zoo`.
+        name: name of the set, as `pretrained=` takes it.
+        source: the file and where it is.
+        trained_on: the data.
+        classes: "voc", "coco", "coco91" (COCO's 90 ids as labels), or "" for a trunk alone.
+        metric: its publisher's figure, in percent; None where none is given.
+        protocol: how that was measured.
+        default: whether `pretrained=True` means this set.
+        notes: what else to know.
+    """
+
+    model: str
+    name: str
+    source: Source
+    trained_on: str
+    classes: str
+    metric: float | None = None
+    protocol: str = ""
+    default: bool = False
+    notes: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """The row as plain values, for a table or JSON."""
+        return {
+            "model": self.model,
+            "set": self.name,
+            "default": self.default,
+            "trained_on": self.trained_on,
+            "classes": self.classes,
+            "metric": self.metric,
+            "protocol": self.protocol,
+            "licence": self.source.licence,
+            "file": self.source.file,
+            "size": self.source.size,
+            "sha256": self.source.sha256,
+            "from": self.source.url or self.source.page,
+            "notes": self.notes,
+        }
+
+
+def _caffe(drive_id, model, iteration):
+    """A file that the authors publish on Google Drive only, inside an archive."""
+    return Source(
+        file=f"VGG_{model}_iter_{iteration}.caffemodel",
+        url=None,
+        page=_DRIVE + drive_id,
+        licence=_CAFFE_LICENCE,
+    )
+
+
+def _trunk(model):
+    return Pretrained(
+        model=model,
+        name="imagenet",
+        source=Source(
+            file="VGG_ILSVRC_16_layers_fc_reduced.caffemodel",
+            url=_ZENODO + "VGG_ILSVRC_16_layers_fc_reduced.caffemodel",
+            page="https://gist.github.com/weiliu89/2ed6e13bfd5b57cf81d6",
+            licence="not stated; the original VGG-16's is Creative Commons Attribution",
+        ),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The trunk that the authors start training from; heads and extra maps start fresh.",
+    )
+
+
+SETS: tuple[Pretrained, ...] = (
+    Pretrained(
+        model="ssd300",
+        name="coco",
+        source=Source(
+            file="ssd300_vgg16_coco-b556d3b4.pth",
+            url="https://download.pytorch.org/models/ssd300_vgg16_coco-b556d3b4.pth",
+            page="https://github.com/pytorch/vision",
+            licence="BSD-3-Clause (the repository's)",
+            size=142_594_222,
+            sha256="b556d3b43ab6c3f63d81bfb8835fe8756ac22da664357da100dccf96b6a6b42d",
+        ),
+        trained_on="COCO train2017",
+        classes="coco91",
+        metric=25.1,
+        protocol=_COCO_VAL,
+        default=True,
+        notes="torchvision's training; labels are COCO's ids less one, ten of them unused.",
+    ),
+    Pretrained(
+        model="ssd300",
+        name="coco_mmdetection",
+        source=Source(
+            file="ssd300_coco_20210803_015428-d231a06e.pth",
+            url=_MMDET + "ssd300_coco/ssd300_coco_20210803_015428-d231a06e.pth",
+            page=_MMDET_PAGE,
+            licence=_MMDET_LICENCE,
+            sha256="d231a06e",
+        ),
+        trained_on="COCO train2017",
+        classes="coco",
+        metric=25.5,
+        protocol=_COCO_VAL,
+    ),
+    Pretrained(
+        model="ssd300",
+        name="voc",
+        source=Source(
+            file="VGG_VOC0712_SSD_300x300_iter_120000.caffemodel",
+            url=_ZENODO + "VGG_VOC0712_SSD_300x300_iter_120000.caffemodel",
+            page=_CAFFE_PAGE,
+            licence=_CAFFE_LICENCE,
+        ),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        metric=77.2,
+        protocol=_VOC07,
+        notes="The authors' SSD300*, from a mirror on Zenodo.",
+    ),
+    Pretrained(
+        model="ssd300",
+        name="voc_amdegroot",
+        source=Source(
+            file="ssd300_mAP_77.43_v2.pth",
+            url=_AMDEGROOT + "ssd300_mAP_77.43_v2.pth",
+            page=_AMDEGROOT_PAGE,
+            licence="MIT (the repository's)",
+        ),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        metric=77.43,
+        protocol=_VOC07,
+    ),
+    Pretrained(
+        model="ssd300",
+        name="voc_plus",
+        source=Source(
+            file="models_VGGNet_VOC0712Plus_SSD_300x300_ft.tar.gz",
+            url="https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2021.4/"
+            "ssd300/models_VGGNet_VOC0712Plus_SSD_300x300_ft.tar.gz",
+            page="https://docs.openvino.ai/2021.4/omz_models_model_ssd300.html",
+            licence=_CAFFE_LICENCE,
+            size=97_789_219,
+            sha256="e3eb9794a33eb77e6798f396df453123c249a1df554e42a3302eb4aa20a8f2ee",
+            member="VGG_VOC0712Plus_SSD_300x300_ft_iter_160000.caffemodel",
+        ),
+        trained_on="VOC07 trainval and test, VOC12 trainval, after COCO",
+        classes="voc",
+        notes="Trained on VOC07 test: a figure measured there says nothing.",
+    ),
+    Pretrained(
+        model="ssd300",
+        name="coco_caffe",
+        source=_caffe("dUY1Ml9GRTFpUWc", "coco_SSD_300x300", 400000),
+        trained_on="COCO trainval35k",
+        classes="coco",
+        metric=25.1,
+        protocol=_COCO_DEV,
+        notes="The authors' SSD300*.",
+    ),
+    _trunk("ssd300"),
+    Pretrained(
+        model="ssd512",
+        name="coco",
+        source=Source(
+            file="ssd512_coco_20210803_022849-0a47a1ca.pth",
+            url=_MMDET + "ssd512_coco/ssd512_coco_20210803_022849-0a47a1ca.pth",
+            page=_MMDET_PAGE,
+            licence=_MMDET_LICENCE,
+            sha256="0a47a1ca",
+        ),
+        trained_on="COCO train2017",
+        classes="coco",
+        metric=29.5,
+        protocol=_COCO_VAL,
+        default=True,
+        notes="mmdetection's training.",
+    ),
+    Pretrained(
+        model="ssd512",
+        name="coco_caffe",
+        source=_caffe("dlJpZHJzOXd3MTg", "coco_SSD_512x512", 360000),
+        trained_on="COCO trainval35k",
+        classes="coco",
+        metric=28.8,
+        protocol=_COCO_DEV,
+        notes="The authors' SSD512*.",
+    ),
+    Pretrained(
+        model="ssd512",
+        name="voc",
+        source=_caffe("ZDIxVHBEcUNBb2s", "VOC0712_SSD_512x512", 120000),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        metric=79.8,
+        protocol=_VOC07,
+        notes="The authors' SSD512*.",
+    ),
+    Pretrained(
+        model="ssd512",
+        name="voc_plus",
+        source=Source(
+            file="models_VGGNet_VOC0712Plus_SSD_512x512.tar.gz",
+            url="https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2021.4/"
+            "ssd512/models_VGGNet_VOC0712Plus_SSD_512x512.tar.gz",
+            page="https://docs.openvino.ai/2021.4/omz_models_model_ssd512.html",
+            licence=_CAFFE_LICENCE,
+            size=100_991_061,
+            sha256="2d98a6ddd5b4cb0ba59a37fe5d50020457cfe104d45873c3ea43d1e6dcddd12d",
+            member="VGG_VOC0712Plus_SSD_512x512_iter_240000.caffemodel",
+        ),
+        trained_on="VOC07 trainval and test, VOC12 trainval",
+        classes="voc",
+        notes="Trained on VOC07 test: a figure measured there says nothing.",
+    ),
+    _trunk("ssd512"),
+)
+
+
+def find(model: str, name: str | bool = True) -> Pretrained:
+    """The set of that name.
+
+    Args:
+        model: name of the function in `kerasdet.zoo`.
+        name: the set's, or True for the model's default.
+
+    Raises:
+        InputError: if the model has no such set; the sentence lists those it has.
+    """
+    rows = [row for row in SETS if row.model == model]
+    for row in rows:
+        if (name is True and row.default) or name == row.name:
+            return row
+    known = ", ".join(repr(row.name) for row in rows) or "none"
+    raise InputError(
+        f"{model} has no pretrained set {name!r}; it has {known}, or give a file's path."
+    )
+
+
+def fetch(model: str, name: str | bool = True) -> Path:
+    """The set's weight file on this machine, downloaded and checked if it is not there yet.
+
+    Raises:
+        InputError: if there is no such set, or the file cannot be had; the sentence says
+            which file to get, from where, and where to put it.
+    """
+    return downloads.fetch(find(model, name).source)

@@ -1,0 +1,201 @@
+"""What every detector promises, whatever its paper; one row of the table for each."""
+
+import copy
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests import oracles, small
+
+
+class Contract(NamedTuple):
+    """One detector, small, and what is to be expected of it.
+
+    Attributes:
+        build: makes it with fresh weights.
+        outputs: name to shape of its raw outputs without the batch.
+        learning_rate: of Adam, for learning four images by heart.
+        steps: as many as that takes.
+    """
+
+    build: Any
+    outputs: dict
+    learning_rate: float
+    steps: int
+
+
+DETECTORS = {
+    "ssd": Contract(small.ssd, {"boxes": (504, 4), "classes": (504, 4)}, 3e-3, 200),
+}
+
+
+@pytest.fixture(scope="module", params=DETECTORS.values(), ids=DETECTORS.keys())
+def contract(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fresh(contract):
+    """With its first weights; nobody trains this one."""
+    keras.utils.set_random_seed(3)
+    return contract.build()
+
+
+@pytest.fixture(scope="module")
+def overfitted(contract):
+    """Trained on four images until it knows them."""
+    keras.utils.set_random_seed(3)
+    detector = contract.build()
+    batch = small.four_images()
+    detector.compile(keras.optimizers.Adam(contract.learning_rate))
+    history = detector.fit(*batch, batch_size=4, epochs=contract.steps, verbose=0).history
+    return detector, history
+
+
+def raw(detector, images):
+    return {name: ops.convert_to_numpy(v) for name, v in detector(images, training=False).items()}
+
+
+def assert_same_detections(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.count == b.count
+        assert a.names == b.names
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+
+
+def test_outputs_have_their_names_and_shapes_in_training_and_inference(contract, fresh):
+    images = small.four_images().images
+    for training in (False, True):
+        outputs = fresh(images, training=training)
+        assert {name: value.shape[1:] for name, value in outputs.items()} == contract.outputs
+        assert {value.shape[0] for value in outputs.values()} == {4}
+    assert {name: value.shape[1:] for name, value in fresh.output.items()} == contract.outputs
+
+
+def test_every_trainable_weight_gets_a_gradient(contract):
+    """SGD with rate 1 moves a weight by its gradient: in one step every weight must move."""
+    detector = contract.build()
+    detector.compile(keras.optimizers.SGD(1.0))
+    before = [ops.convert_to_numpy(v) for v in detector.trainable_variables]
+    detector.train_on_batch(*small.four_images())
+    still = [
+        variable.path
+        for variable, was in zip(detector.trainable_variables, before, strict=True)
+        if np.array_equal(ops.convert_to_numpy(variable), was)
+    ]
+    assert not still
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in detector.trainable_variables)
+
+
+def test_a_batch_without_objects_has_a_finite_loss_and_gradient(contract):
+    detector = contract.build()
+    detector.compile(keras.optimizers.SGD(0.01))
+    logs = detector.train_on_batch(*small.no_objects(), return_dict=True)
+    assert all(np.isfinite(value) for value in logs.values())
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in detector.variables)
+
+
+def test_it_learns_four_images_by_heart(overfitted):
+    """Average precision 1.0 at IoU 0.5 for each of the three classes."""
+    detector, history = overfitted
+    images, targets = small.four_images()
+    truth = [
+        (boxes[labels >= 0], labels[labels >= 0])
+        for boxes, labels in zip(targets["boxes"], targets["labels"], strict=True)
+    ]
+    found = [(each.boxes, each.scores, each.labels) for each in detector.detect(images)]
+    assert [oracles.average_precision(found, truth, label) for label in range(3)] == [1, 1, 1]
+    assert history["loss"][-1] < 0.1 * history["loss"][0]
+
+
+def test_the_loss_is_the_sum_of_its_named_terms(contract, overfitted):
+    detector, history = overfitted
+    terms = [history[name] for name in detector.loss_names]
+    assert len(terms) > 1
+    np.testing.assert_allclose(history["loss"], np.sum(terms, axis=0), rtol=1e-5)
+
+
+def test_detections_are_sorted_valid_and_inside_the_image(overfitted):
+    detector, _ = overfitted
+    rng = np.random.default_rng(5)
+    photo = rng.uniform(0, 255, (130, 50, 3)).astype("uint8")
+    found = detector.detect(photo, score_threshold=0.001)[0]
+    assert found.count == len(found.boxes) == len(found.scores) == len(found.labels) > 10
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.scores.min() > 0.001
+    assert found.scores.max() <= 1
+    assert (found.boxes[:, :2] <= found.boxes[:, 2:]).all()
+    assert found.boxes.min() >= 0
+    assert (found.boxes.max(axis=0) <= [50, 130, 50, 130]).all()
+    assert found.boxes[:, 3].max() > 64, "in the photo's own pixels, not the network's"
+    assert set(found.labels) <= {0, 1, 2}
+    assert found.names == [small.CLASS_NAMES[label] for label in found.labels]
+
+
+def test_thresholds_and_limits_are_obeyed(overfitted):
+    detector, _ = overfitted
+    image = small.four_images().images[2]
+    everything = detector.detect(image, score_threshold=0.001)[0]
+    sure = detector.detect(image, score_threshold=0.5)[0]
+    assert sure.count == (everything.scores > 0.5).sum() >= 3
+    assert detector.detect(image, score_threshold=0.001, max_detections=2)[0].count == 2
+    apart = detector.detect(image, score_threshold=0.001, iou_threshold=0.01)[0]
+    assert 0 < apart.count < everything.count
+
+
+def test_a_batch_gives_what_its_images_give_one_by_one(overfitted):
+    detector, _ = overfitted
+    images = small.four_images().images
+    assert_same_detections(detector.detect(images), [detector.detect(image)[0] for image in images])
+
+
+def test_saved_whole_it_loads_back_equal(overfitted, tmp_path):
+    detector, _ = overfitted
+    images = small.four_images().images
+    detector.detect(images)  # what `detect` compiled must not be in the way of saving
+    detector.save(tmp_path / "detector.keras")
+    revived = keras.saving.load_model(tmp_path / "detector.keras")
+    assert type(revived) is type(detector)
+    assert revived.class_names == detector.class_names
+    assert revived.image_size == detector.image_size
+    expected = raw(detector, images)
+    for name, value in raw(revived, images).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert_same_detections(revived.detect(images), detector.detect(images))
+
+
+def test_saved_weights_load_back_into_a_new_one(contract, overfitted, tmp_path):
+    detector, _ = overfitted
+    images = small.four_images().images
+    detector.save_weights(tmp_path / "detector.weights.h5")
+    revived = contract.build()
+    revived.detect(images)  # compiled before the weights come: they must be seen
+    revived.load_weights(tmp_path / "detector.weights.h5")
+    expected = raw(detector, images)
+    for name, value in raw(revived, images).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert_same_detections(revived.detect(images), detector.detect(images))
+
+
+def test_config_makes_the_same_network(fresh):
+    config = fresh.get_config()
+    before = copy.deepcopy(config)
+    revived = type(fresh).from_config(config)
+    assert config == before, "reading a config must not use it up"
+    assert revived.get_config() == before
+    shapes = [[(v.path, v.shape) for v in each.variables] for each in (fresh, revived)]
+    assert shapes[0] == shapes[1]
+
+
+def test_training_on_gives_finite_losses_after_saving_in_the_middle(overfitted, tmp_path):
+    detector, history = overfitted
+    detector.save(tmp_path / "half.keras")
+    revived = keras.saving.load_model(tmp_path / "half.keras")
+    again = revived.fit(*small.four_images(), batch_size=4, epochs=1, verbose=0).history
+    assert again["loss"][0] < 1.5 * history["loss"][-1] + 0.05
+    assert set(again) == set(history)

@@ -1,0 +1,154 @@
+import sys
+
+import numpy as np
+import pytest
+
+from kerasdet.data import example as ex
+from kerasdet.data import from_tfds
+from kerasdet.errors import InputError
+from tests.data.annotation_files import elements, paint, painted_box
+
+tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+
+NAMES = ["cat", "dog", "eel"]
+
+
+class TinyVoc(tfds.core.GeneratorBasedBuilder):
+    """Three images in VOC's features; the second holds two bad boxes and the third none."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    images = ()  # paths, set by the fixture
+
+    def _info(self):
+        objects = {
+            "bbox": tfds.features.BBoxFeature(),
+            "label": tfds.features.ClassLabel(names=NAMES),
+            "is_difficult": np.bool_,
+        }
+        features = {
+            "image": tfds.features.Image(),
+            "image/filename": tfds.features.Text(),
+            "objects": tfds.features.Sequence(objects),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        # yxyx in parts of 5 rows and 10 columns
+        boxes = [
+            [((1 / 5, 2 / 10, 4 / 5, 6 / 10), 1, True), ((0.0, 0.0, 1.0, 1.0), 2, False)],
+            [
+                ((0.2, 0.2, 0.2, 0.4), 0, False),
+                ((0.2, 0.2, 0.6, 0.4), 0, False),
+                ((0.0, 0.5, 1.0, 0.5), 0, False),
+            ],
+            [],
+        ]
+        for number, (path, rows) in enumerate(zip(self.images, boxes, strict=True)):
+            objects = [
+                {"bbox": tfds.features.BBox(*box), "label": label, "is_difficult": difficult}
+                for box, label, difficult in rows
+            ]
+            yield (
+                number,
+                {"image": str(path), "image/filename": f"{number}.png", "objects": objects},
+            )
+
+
+class NoBoxes(TinyVoc):
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(),
+            "label": tfds.features.ClassLabel(names=NAMES),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _generate_examples(self):
+        yield 0, {"image": str(self.images[0]), "label": 1}
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    paths = [folder / f"{number}.png" for number in range(3)]
+    for path, boxes in zip(paths, ([(2, 1, 6, 4)], (), ()), strict=True):
+        paint(path, (5, 10), boxes)
+    paths[2].write_bytes(paths[2].read_bytes()[:40])  # TFDS stores bytes as they are
+    TinyVoc.images = paths
+    made = TinyVoc(data_dir=folder / "data")
+    made.download_and_prepare()
+    return made
+
+
+@pytest.fixture
+def dataset(builder):
+    return from_tfds(builder)
+
+
+def by_id(dataset):
+    return {element["image_id"].decode(): element for element in elements(dataset)}
+
+
+def test_the_box_is_what_was_painted(dataset):
+    element = by_id(dataset)["0.png"]
+    expected = painted_box(element["image"])
+    np.testing.assert_allclose(element["boxes"], [expected, [0, 0, 10, 5]], atol=1e-5)
+    assert element["labels"].tolist() == [1, 2]
+    assert element["difficult"].tolist() == [True, False]
+    assert element["crowd"].tolist() == [False, False]
+    np.testing.assert_allclose(element["area"], [4 * 3, 10 * 5], rtol=1e-5)
+    assert (dataset.class_names, dataset.records) == (NAMES, None)
+
+
+def test_bad_boxes_are_dropped_and_reported_by_object(dataset):
+    element = by_id(dataset)["1.png"]
+    np.testing.assert_allclose(element["boxes"], [[2, 1, 4, 3]], atol=1e-5)
+    found = [p for p in dataset.problems if p.rule == ex.DEGENERATE]
+    assert [(p.file, p.row) for p in found] == [("1.png", "object 1"), ("1.png", "object 3")]
+
+
+def test_a_broken_image_is_skipped_and_counted(dataset):
+    assert sorted(by_id(dataset)) == ["0.png", "1.png"]
+    assert [p.rule for p in dataset.problems].count(ex.UNREADABLE_IMAGE) == 1
+
+
+def test_the_same_elements_as_from_the_folder_on_disk(builder, dataset):
+    again = from_tfds(tfds.builder_from_directory(builder.data_dir), "train[:100%]")
+    for ours, theirs in zip(elements(dataset), elements(again), strict=True):
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+        np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
+
+
+def test_by_name_from_a_folder_of_prepared_data(builder):
+    dataset = from_tfds("tiny_voc", data_dir=str(builder.data_path.parents[1]))
+    assert len(elements(dataset)) == 2
+
+
+def test_given_names_order_the_labels_and_other_objects_are_dropped(builder):
+    dataset = from_tfds(builder, class_names=["eel", "cat"])
+    assert [(p.rule, p.value) for p in dataset.problems] == [(ex.UNKNOWN_CLASS, "dog")]
+    assert by_id(dataset)["0.png"]["labels"].tolist() == [0]
+
+
+def test_an_unknown_split_or_name_is_one_sentence(builder, tmp_path):
+    with pytest.raises(InputError, match="no split 'test'; there: train"):
+        from_tfds(builder, "test")
+    with pytest.raises(InputError, match="cannot build 'no_such_data'"):
+        from_tfds("no_such_data", data_dir=str(tmp_path))
+
+
+def test_a_builder_without_boxes_is_no_detection_data(builder, tmp_path):
+    made = NoBoxes(data_dir=tmp_path)
+    with pytest.raises(InputError, match="no split 'train'; there: none"):
+        from_tfds(made)
+    made.download_and_prepare()
+    with pytest.raises(InputError, match=r"no detection data: .* but image, label$"):
+        from_tfds(made)
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match="pip install tensorflow-datasets"):
+        from_tfds("voc/2007")

@@ -1,0 +1,191 @@
+"""The shell command: what it prints, what it writes, and its exit codes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdet import cli, runs
+
+TINY = Path(__file__).with_name("tiny_recipe.py")
+DATA = "shapes:test?count=5&size=64&objects=2"
+
+
+def run(capsys, *arguments):
+    """(exit code, what was printed, what went to stderr)."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    code = left.value.code
+    return (0 if code is None else code), printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A run folder with an untrained network in it."""
+    output = tmp_path_factory.mktemp("runs")
+    detector = runs.read_recipe(TINY).build(["ellipse", "rectangle", "triangle", "star", "cross"])
+    folder = runs.create(output, "tiny", detector)
+    detector.save_weights(folder / "weights" / "last.weights.h5")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["evaluate"],
+        ["detect"],
+        ["export"],
+        ["bench"],
+        ["models"],
+        ["data"],
+        ["data", "check"],
+    ],
+)
+def test_help_answers(capsys, command):
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "Usage:" in out
+
+
+def test_models_lists_each_detector_with_its_licence(capsys):
+    code, out, _ = run(capsys, "models")
+    assert code == 0
+    for word in ("ssd300", "ssd512", "ssd_mobilenet", "BSD-3-Clause", "25.1"):
+        assert word in out
+
+
+def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
+    code, out, _ = run(capsys, "train", TINY, "--epochs", "1", "--output", tmp_path / "runs")
+    assert code == 0
+    folder = tmp_path / "runs" / "tiny-1"
+    for name in (folder, folder / "weights" / "best.weights.h5", folder / "tb"):
+        assert str(name) in out
+    assert "AP50" in out
+    code, _, err = run(capsys, "train", "--resume", folder)
+    assert code == 2
+    assert "all its 1 epochs" in err
+    assert len(err.strip().splitlines()[-1]) < 200
+
+
+def test_evaluate_prints_the_table_and_writes_numbers_and_plots(capsys, tmp_path, model):
+    code, out, _ = run(
+        capsys,
+        "evaluate",
+        model,
+        "--data",
+        DATA,
+        "--plots",
+        tmp_path / "plots",
+        "--json",
+        tmp_path / "r.json",
+    )
+    assert code == 0
+    assert "AP50" in out
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert "AP50" in content["evaluation"]["metrics"]
+    assert content["evaluation"]["environment"]["command"].startswith("kerasdet")
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {
+        "precision_recall.png",
+        "worst_mistakes.png",
+    }
+
+
+def test_detect_draws_each_photo_of_a_folder(capsys, tmp_path, model):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, size in (("a.png", (50, 70)), ("b.jpg", (90, 40))):
+        Image.fromarray(np.full((*size, 3), 128, "uint8")).save(photos / name)
+    (photos / "notes.txt").write_text("not a photo")
+    code, out, _ = run(
+        capsys, "detect", model, photos, "--output", tmp_path / "drawn", "--score", "0.0"
+    )
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png"]
+    assert "a.png" in out
+    with Image.open(tmp_path / "drawn" / "a.png") as drawn:
+        assert drawn.size == (70, 50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "nowhere/at-all", "--data", DATA], "no such path"),
+        (["evaluate", "ssd301", "--data", DATA], "ssd300"),
+        (["evaluate", "{model}", "--data", "voc:nowhere"], "nowhere"),
+        (["evaluate", "{model}", "--data", "coffee:beans"], "voc:DIR"),
+        (["detect", "{model}", "nowhere.jpg"], "nowhere.jpg"),
+        (["train", "ssd300", "--data", "yolo:nowhere.yaml"], "nowhere.yaml"),
+        (["train", "nowhere.py"], "nowhere.py"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["data", "check", "coco:nowhere.json,nowhere/"], "nowhere"),
+        (["export", "{model}", "out", "--format", "paper"], "paper"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    capsys, tmp_path, monkeypatch, model, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *[a.replace("{model}", str(model)) for a in arguments])
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_wrong_use_is_exit_code_2(capsys):
+    for arguments in (
+        ["train"],
+        ["train", "ssd300"],
+        ["fly"],
+        ["train", "ssd300", "--epochs", "0"],
+    ):
+        code, _, err = run(capsys, *arguments)
+        assert code == 2
+        assert "Traceback" not in err
+
+
+def test_a_photo_that_is_none_is_named(capsys, tmp_path, model):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a photo")
+    code, _, err = run(
+        capsys, "detect", model, tmp_path / "broken.jpg", "--output", tmp_path / "out"
+    )
+    assert code == 2
+    assert "broken.jpg" in err
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_data_check_strict_fails_on_a_bad_box(capsys, tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), "uint8")).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.0 0.2\n")
+    spec = f"yolo:{tmp_path}/images,{tmp_path}/labels"
+    code, out, _ = run(capsys, "data", "check", spec, "--csv", tmp_path / "problems.csv")
+    assert code == 0
+    assert "a.txt" in out.replace("\n", "")
+    assert (tmp_path / "problems.csv").read_text().count("\n") >= 2
+    code, _, _ = run(capsys, "data", "check", spec, "--strict")
+    assert code == 2
+
+
+def test_data_stats_and_show(capsys, tmp_path, model):
+    code, out, _ = run(capsys, "data", "stats", DATA, "--model", model)
+    assert code == 0
+    assert "match no default box" in out
+    code, _, _ = run(
+        capsys, "data", "show", DATA, "--output", tmp_path / "samples.png", "--count", "4"
+    )
+    assert code == 0
+    with Image.open(tmp_path / "samples.png") as samples:
+        assert np.asarray(samples).std() > 10
+
+
+def test_bench_prints_images_a_second(capsys, model):
+    code, out, _ = run(capsys, "bench", model, "--batch-sizes", "1,2", "--runs", "2")
+    assert code == 0
+    assert out.count("images a second") == 2

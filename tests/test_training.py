@@ -1,0 +1,216 @@
+"""Training from a recipe: the run folder, resuming, schedules, and what is refused at once."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdet import runs, training
+from kerasdet.errors import InputError
+from kerasdet.training import Recipe, WarmUpSteps
+
+TINY = Path(__file__).with_name("tiny_recipe.py")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*ran out of data.*:UserWarning")
+
+
+def metrics(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [
+            {k: float(v.replace("NA", "nan")) for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole")
+    return training.train(runs.read_recipe(TINY), output=output, recipe_file=TINY)
+
+
+def test_a_run_folder_holds_what_the_design_names(whole_run):
+    names = {path.relative_to(whole_run).as_posix() for path in whole_run.rglob("*")}
+    assert whole_run.name == "tiny-1"
+    assert {
+        "config.json",
+        "recipe.py",
+        "model.json",
+        "env.json",
+        "metrics.csv",
+        "result.json",
+        "weights/best.weights.h5",
+        "weights/last.weights.h5",
+        "plots/metrics.png",
+        "tb/train",
+        "backup/latest.weights.h5",
+    } <= names
+    assert not [name for name in names if name.endswith(".part")]
+
+
+def test_every_epoch_has_a_row_with_each_loss_term_and_the_average_precision(whole_run):
+    rows = metrics(whole_run)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    for row in rows:
+        parts = row["localization"] + row["confidence"] + row["weight_decay"]
+        assert row["loss"] == pytest.approx(parts, rel=1e-5)
+        assert 0 <= row["val_AP50"] <= 1
+
+
+def test_the_result_names_command_machine_seed_and_time(whole_run):
+    result = json.loads((whole_run / "result.json").read_text())
+    best = max(row["val_AP50"] for row in metrics(whole_run))
+    assert result["evaluation"]["metrics"]["AP50"] == pytest.approx(best, abs=1e-6)
+    assert result["training"]["seed"] == 0
+    assert result["training"]["training_seconds"] > 0
+    assert {"command", "commit", "machine", "keras", "backend", "date"} <= set(result["training"])
+
+
+def test_an_opened_run_is_the_network_with_its_best_weights(whole_run):
+    model = runs.open_run(whole_run)
+    again = runs.read_recipe(TINY).build(model.class_names)
+    again.load_weights(whole_run / "weights" / "best.weights.h5")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    for name, expected in again(images).items():
+        np.testing.assert_array_equal(model(images)[name], expected)
+
+
+def test_a_resumed_run_ends_with_the_numbers_of_one_that_was_not_interrupted(whole_run, tmp_path):
+    interrupted = tmp_path / "tiny-1"
+    recipe = training.replaced(runs.read_recipe(TINY), {"epochs": 1})
+    # The schedule counts in epochs that pass, not in epochs planned, so one epoch is a true beginning.
+    first = training.train(recipe, output=tmp_path, recipe_file=TINY)
+    assert first == interrupted
+    training.resume(interrupted, epochs=3)
+    for row, expected in zip(metrics(interrupted), metrics(whole_run), strict=True):
+        assert row == pytest.approx(expected, rel=2e-4, nan_ok=True)
+    resumed, straight = runs.open_run(interrupted), runs.open_run(whole_run)
+    for one, other in zip(resumed.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_finished_run_is_not_resumed_without_more_epochs(whole_run):
+    with pytest.raises(InputError, match="has all its 3 epochs"):
+        training.resume(whole_run)
+
+
+@pytest.mark.parametrize(
+    "lost", ["config.json", "backup/training_metadata.json", "backup/latest.weights.h5"]
+)
+def test_a_run_that_lost_a_file_says_which(whole_run, tmp_path, lost):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    (run / lost).unlink()
+    with pytest.raises(InputError, match=r"config\.json|backup"):
+        training.resume(run, epochs=5)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="run folder"):
+        training.resume(tmp_path)
+    with pytest.raises(InputError, match="run folder"):
+        runs.open_run(tmp_path)
+
+
+def test_a_damaged_settings_file_is_one_sentence(whole_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    (run / "config.json").write_text('{"epochs": ')
+    with pytest.raises(InputError, match="cannot be read"):
+        training.resume(run, epochs=5)
+
+
+def test_bad_data_leaves_no_run_folder(tmp_path):
+    recipe = training.replaced(runs.read_recipe(TINY), {"train": "voc:nowhere:train"})
+    with pytest.raises(InputError, match="nowhere"):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_classes_of_val_that_differ_are_both_printed(tmp_path):
+    (tmp_path / "names.txt").write_text("ball\nbox\ntip\nsun\nplus\n")
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    image = np.full((64, 64, 3), 90, "uint8")
+    keras.utils.save_img(tmp_path / "images" / "a.png", image)
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    recipe = training.replaced(
+        runs.read_recipe(TINY),
+        {"val": f"yolo:{tmp_path}/images,{tmp_path}/labels?names={tmp_path}/names.txt"},
+    )
+    with pytest.raises(InputError, match="ball") as error:
+        training.train(recipe, output=tmp_path / "runs")
+    assert "triangle" in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_that_wants_a_data_folder_asks_for_it():
+    recipe = Recipe(model="ssd300", train="voc:{data_dir}/VOC2007:trainval")
+    with pytest.raises(InputError, match="--data-dir"):
+        training.train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"optimizer": "sdg"}, "optimizer wants"),
+        ({"schedule": "linear"}, "schedule wants"),
+        ({"precision": "float8"}, "precision wants"),
+        ({"rule": "voc12"}, "rule wants"),
+        ({"epochs": 0}, "epochs wants"),
+        ({"learning_rate": float("nan")}, "learning_rate wants"),
+        ({"learning_rate": -1.0}, "learning_rate wants"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(setting, said):
+    with pytest.raises(InputError, match=said):
+        Recipe(model="ssd300", train="shapes", **setting)
+
+
+def test_two_runs_at_once_get_two_folders(tmp_path):
+    model = runs.read_recipe(TINY).build(["a", "b"])
+    assert [runs.create(tmp_path, "tiny", model).name for _ in range(3)] == [
+        "tiny-1",
+        "tiny-2",
+        "tiny-3",
+    ]
+    (tmp_path / "tiny-7").mkdir()
+    assert runs.create(tmp_path, "tiny", model).name == "tiny-8"
+
+
+def test_the_rate_warms_up_linearly_and_falls_to_a_tenth_at_each_milestone():
+    rate = WarmUpSteps(0.5, (10, 20), warmup_steps=4)
+    expected = {0: 0.125, 1: 0.25, 3: 0.5, 9: 0.5, 10: 0.05, 19: 0.05, 20: 0.005, 99: 0.005}
+    for step, value in expected.items():
+        assert float(rate(step)) == pytest.approx(value, rel=1e-5)
+    assert WarmUpSteps.from_config(rate.get_config()).get_config() == rate.get_config()
+
+
+def test_without_warmup_or_milestones_the_rate_is_constant():
+    rate = WarmUpSteps(0.3)
+    assert [float(rate(step)) for step in (0, 1, 1000)] == pytest.approx([0.3] * 3)
+
+
+def test_cosine_starts_at_the_rate_without_warmup_and_at_zero_with_it():
+    recipe = Recipe(model="ssd300", train="shapes", schedule="cosine", epochs=4, learning_rate=0.2)
+    straight = training._optimizer(recipe, 10)["optimizer"]._learning_rate
+    assert float(straight(0)) == pytest.approx(0.2)
+    assert float(straight(20)) == pytest.approx(0.1, rel=1e-5)  # half way down a cosine
+    assert float(straight(40)) == pytest.approx(0.0, abs=1e-7)
+    warmed = training._optimizer(training.replaced(recipe, {"warmup_epochs": 1}), 10)
+    assert float(warmed["optimizer"]._learning_rate(0)) == 0.0
+    assert float(warmed["optimizer"]._learning_rate(10)) == pytest.approx(0.2, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_trains_and_leaves_the_process_in_float32(precision, tmp_path):
+    recipe = training.replaced(
+        runs.read_recipe(TINY), {"precision": precision, "epochs": 1, "val": None}
+    )
+    run = training.train(recipe, output=tmp_path, recipe_file=TINY)
+    (row,) = metrics(run)
+    assert np.isfinite(row["loss"])
+    assert keras.config.dtype_policy().name == "float32"

@@ -1,0 +1,60 @@
+import string
+
+import pytest
+
+from kerasdet.classes import COCO_IDS, COCO_NAMES, COCO_NAMES_BY_ID, VOC_NAMES
+from kerasdet.errors import InputError
+from kerasdet.zoo import pretrained
+
+
+def test_every_model_has_one_default_set_and_no_name_twice():
+    for model in {row.model for row in pretrained.SETS}:
+        rows = [row for row in pretrained.SETS if row.model == model]
+        assert sum(row.default for row in rows) == 1
+        assert len({row.name for row in rows}) == len(rows)
+        assert pretrained.find(model) == next(row for row in rows if row.default)
+        for row in rows:
+            assert pretrained.find(model, row.name) == row
+            assert row.name.isidentifier()  # a word, so that it is not taken for a path
+
+
+def test_every_row_says_where_the_file_is_and_under_which_licence():
+    for row in pretrained.SETS:
+        source = row.source
+        assert source.licence
+        assert source.page.startswith("https://")
+        assert source.url is None or source.url.rpartition("/")[2] == source.file
+        assert (source.member is not None) == source.file.endswith(".tar.gz")
+        assert (row.metric is None) == (not row.protocol)
+        if source.sha256 is not None:
+            assert len(source.sha256) in (8, 64)
+            assert set(source.sha256) <= set(string.hexdigits.lower())
+
+
+def test_a_hash_in_a_file_name_is_the_hash_of_the_table():
+    for name in ("coco", "coco_mmdetection"):  # torchvision and mmdetection name files by it
+        source = pretrained.find("ssd300", name).source
+        assert source.file.removesuffix(".pth").rpartition("-")[2] == source.sha256[:8]
+
+
+def test_an_unknown_set_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match=r"ssd300 has no pretrained set 'kitti'; it has 'coco',"):
+        pretrained.find("ssd300", "kitti")
+
+
+def test_a_summary_has_plain_values():
+    summary = pretrained.find("ssd512").summary()
+    assert (summary["model"], summary["set"], summary["metric"]) == ("ssd512", "coco", 29.5)
+    assert summary["sha256"] == "0a47a1ca"
+
+
+def test_class_lists_have_the_releases_counts_and_places():
+    assert len(VOC_NAMES) == len(set(VOC_NAMES)) == 20
+    assert list(VOC_NAMES) == sorted(VOC_NAMES)
+    assert len(COCO_NAMES) == len(set(COCO_NAMES)) == len(COCO_IDS) == 80
+    assert len(COCO_NAMES_BY_ID) == len(set(COCO_NAMES_BY_ID)) == 90
+    # Ids from instances_val2017.json: person 1, stop sign 13, toilet 70, toothbrush 90.
+    for name, coco_id in (("person", 1), ("stop sign", 13), ("toilet", 70), ("toothbrush", 90)):
+        assert COCO_NAMES_BY_ID[coco_id - 1] == name
+        assert COCO_IDS[COCO_NAMES.index(name)] == coco_id
+    assert COCO_NAMES_BY_ID[12 - 1] == "unused 12"
