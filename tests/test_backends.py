@@ -41,7 +41,7 @@ def both(tmp_path_factory):
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # it runs once what it compiles
+            "XLA_FLAGS": "--xla_backend_optimization_level=1",  # it runs once what it compiles
         },
         cwd=ROOT,
         check=False,

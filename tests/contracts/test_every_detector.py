@@ -109,7 +109,9 @@ def test_it_learns_four_images_by_heart(overfitted):
         for boxes, labels in zip(targets["boxes"], targets["labels"], strict=True)
     ]
     found = [(each.boxes, each.scores, each.labels) for each in detector.detect(images)]
-    assert [oracles.average_precision(found, truth, label) for label in range(3)] == [1, 1, 1]
+    assert [oracles.average_precision(found, truth, label) for label in range(3)] == [
+        pytest.approx(1.0)
+    ] * 3
     assert history["loss"][-1] < 0.1 * history["loss"][0]
 
 
@@ -124,10 +126,10 @@ def test_detections_are_sorted_valid_and_inside_the_image(overfitted):
     detector, _ = overfitted
     rng = np.random.default_rng(5)
     photo = rng.uniform(0, 255, (130, 50, 3)).astype("uint8")
-    found = detector.detect(photo, score_threshold=0.001)[0]
+    found = detector.detect(photo, score_threshold=1e-6)[0]
     assert found.count == len(found.boxes) == len(found.scores) == len(found.labels) > 10
     assert (np.diff(found.scores) <= 0).all()
-    assert found.scores.min() > 0.001
+    assert found.scores.min() > 1e-6
     assert found.scores.max() <= 1
     assert (found.boxes[:, :2] <= found.boxes[:, 2:]).all()
     assert found.boxes.min() >= 0
@@ -140,11 +142,11 @@ def test_detections_are_sorted_valid_and_inside_the_image(overfitted):
 def test_thresholds_and_limits_are_obeyed(overfitted):
     detector, _ = overfitted
     image = small.four_images().images[2]
-    everything = detector.detect(image, score_threshold=0.001)[0]
+    everything = detector.detect(image, score_threshold=1e-9)[0]
     sure = detector.detect(image, score_threshold=0.5)[0]
     assert sure.count == (everything.scores > 0.5).sum() >= 3
-    assert detector.detect(image, score_threshold=0.001, max_detections=2)[0].count == 2
-    apart = detector.detect(image, score_threshold=0.001, iou_threshold=0.01)[0]
+    assert detector.detect(image, score_threshold=1e-9, max_detections=2)[0].count == 2
+    apart = detector.detect(image, score_threshold=1e-9, iou_threshold=0.01)[0]
     assert 0 < apart.count < everything.count
 
 
