@@ -105,6 +105,7 @@ def train(
     backend: Backend = None,
 ):
     """Train by a recipe file, or a model by name on any data; or --resume a run."""
+    _import_quietly(data=True)
     from kerasdet import runs, training
 
     if resume is not None:
@@ -198,6 +199,7 @@ def evaluate(
     backend: Backend = None,
 ):
     """Measure average precision on a data set."""
+    _import_quietly(data=True)
     from rich.console import Console
 
     from kerasdet import evaluation, runs
@@ -240,6 +242,7 @@ def detect(
     backend: Backend = None,
 ):
     """Find objects in photos, print them and draw them."""
+    _import_quietly()
     from rich.progress import track
 
     from kerasdet import visualize
@@ -279,6 +282,7 @@ def export(
     backend: Backend = None,
 ):
     """Write a model for serving, and check that the copy finds what the model finds."""
+    _import_quietly()
     from kerasdet import export as exporting
     from kerasdet.opening import open_model
 
@@ -303,6 +307,7 @@ def bench(
     backend: Backend = None,
 ):
     """Time `detect` from image to boxes on this machine."""
+    _import_quietly()
     import time
 
     import numpy as np
@@ -377,6 +382,7 @@ def data_stats(
     classes: Classes = None,
 ):
     """Count classes and sizes, and the objects that no default box of a model matches."""
+    _import_quietly()
     from rich.console import Console
 
     from kerasdet.data import stats
@@ -401,14 +407,34 @@ def data_show(
 
 
 def _load(spec, strict, classes):
+    _import_quietly(data=True)
     from kerasdet.data import load
 
     return load(spec, strict=strict, class_names=classes)
 
 
+def _import_quietly(*, data=False):
+    """Imports the back end without TensorFlow's greetings, which no log level silences."""
+    if "keras" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import keras
+
+        keras.ops.zeros(1)  # finds the devices, which TensorFlow also reports
+        if data:
+            import tensorflow  # noqa: F401  (tf.data, under JAX too)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Runs the command; what the user can put right ends in one sentence and exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app(args=arguments)
     except KerasdetError as error:

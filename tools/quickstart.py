@@ -16,6 +16,7 @@ UNSEEN = "shapes:test?count=300&size=128"
 
 
 def main():
+    """Takes the five steps and says what they made."""
     from kerasdet import data, evaluation, export, runs, training, visualize
 
     console = Console(highlight=False)

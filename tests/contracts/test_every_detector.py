@@ -28,7 +28,7 @@ class Contract(NamedTuple):
 
 
 DETECTORS = {
-    "ssd": Contract(small.ssd, {"boxes": (504, 4), "classes": (504, 4)}, 3e-3, 200),
+    "ssd": Contract(small.ssd, {"boxes": (504, 4), "classes": (504, 4)}, 3e-3, 120),
 }
 
 
