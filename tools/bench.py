@@ -17,17 +17,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-
-import kerasdet
 
 THREADS = 2
 
 
 def torchvision_or_none():
+    """(torchvision, its version), or (None, why not)."""
     try:
         import torch
         import torchvision
@@ -35,6 +33,14 @@ def torchvision_or_none():
         return None, f"{type(error).__name__}: {error}".splitlines()[0]
     torch.set_num_threads(THREADS)
     return torchvision, torchvision.__version__
+
+
+# Before TensorFlow: after it, triton's LLVM in torch's CUDA builds crashes the process.
+TORCHVISION, VERSION = torchvision_or_none()
+
+import keras  # noqa: E402
+
+import kerasdet  # noqa: E402
 
 
 def timed(function) -> float:
@@ -275,17 +281,22 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=list(parts))
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; none: all")
     parser.add_argument("--data", help="photos for the input bench, as kerasdet data takes them")
     parser.add_argument("--runs", type=int, default=9, help="timed runs of each")
     arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(parts)
+    if unknown:
+        parser.error(f"wanted some of {', '.join(parts)}, not {', '.join(sorted(unknown))}")
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    torchvision, said = torchvision_or_none()
-    print(f"torchvision {said}" if torchvision else f"torchvision is absent, ours alone ({said})")
+    torchvision = TORCHVISION
+    print(
+        f"torchvision {VERSION}" if torchvision else f"torchvision is absent, ours alone: {VERSION}"
+    )
     rows = Rows()
     chosen = arguments.parts or list(parts)
     if {"detect", "parts", "step"} & set(chosen):

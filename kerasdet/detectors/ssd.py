@@ -61,7 +61,8 @@ class SSD(Detector):
         feature_layers: names of the backbone's layers whose outputs get heads, finest first.
             Only with a model as backbone; halving extra maps follow the last until there
             are as many maps as `box_sizes` asks for or the map is one cell.
-        image_size: side of the square input, or (height, width), pixels. 300 or 512 for VGG.
+        image_size: side of the square input, or (height, width), pixels; 300 or 512 for VGG.
+            None: the backbone's own, or 300 where it has none.
         box_sizes: side of each map's square default box, and one more, pixels; None: the VOC
             release's for VGG, the paper's formula (0.1, then 0.2 to 0.9) for other backbones.
         box_ratios: extra width/height ratios of each map; None: (2,) on the first and the
@@ -92,7 +93,7 @@ class SSD(Detector):
         class_names=None,
         backbone="vgg16",
         feature_layers=None,
-        image_size=300,
+        image_size=None,
         box_sizes=None,
         box_ratios=None,
         clamp_sizes=False,
@@ -104,6 +105,8 @@ class SSD(Detector):
         own = backbone == "vgg16"
         mean = mean if mean is not None else (CAFFE_MEAN if own else 127.5)
         scale = scale if scale is not None else (1.0 if own else 1 / 127.5)
+        if image_size is None:
+            image_size = 300 if own else _input_size(backbone)
         height, width = image_size if isinstance(image_size, list | tuple) else (image_size,) * 2
 
         # ---------------------------------------------------------------- architecture
@@ -245,6 +248,13 @@ def _names(num_classes, class_names):
             f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
         )
     return [str(name) for name in class_names]
+
+
+def _input_size(backbone):
+    """(height, width) a model was built for, or 300 where it takes any."""
+    shape = getattr(backbone, "input_shape", None)
+    fixed = isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:3]
+    return tuple(shape[1:3]) if fixed else 300
 
 
 def _released_table(height, width):
