@@ -247,14 +247,14 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         cache=recipe.cache,
         max_boxes=recipe.max_boxes,
         first_epoch=first_epoch,
+        repeat=True,  # one iterator for all epochs: TensorFlow takes a second to make one
     )
     val_batches = None
     if val is not None:
         val_batches = data.pipeline(val, model, recipe.batch_size, max_boxes=recipe.max_boxes)
-    steps = int(batches.cardinality())
-    if steps < 1:
-        raise InputError(f"The number of training images in {recipe.train} is not known or is 0.")
-    model.compile(**_optimizer(recipe, steps))
+    if batches.steps_per_epoch is None:
+        raise InputError(f"How many training images {recipe.train} has is not known.")
+    model.compile(**_optimizer(recipe, batches.steps_per_epoch))
     return _Job(recipe, model, batches, val, val_batches)
 
 
@@ -302,6 +302,7 @@ def _fit(job, run, first_epoch) -> Path:
         job.batches,
         validation_data=job.val_batches,
         epochs=recipe.epochs,
+        steps_per_epoch=job.batches.steps_per_epoch,
         initial_epoch=first_epoch,
         callbacks=_callbacks(job, run),
     )

@@ -158,6 +158,18 @@ def test_a_compiled_graph_gives_what_eager_gives(xla, rng):
     assert 0 < eager.count.min()
 
 
+def test_an_image_that_is_full_early_does_not_stop_the_others():
+    """Of 700 boxes in order of score: all apart, or the first 600 on one spot and the rest apart."""
+    apart = np.array([(20 * i, 0, 20 * i + 10, 10) for i in range(700)], "float32")
+    piled = apart.copy()
+    piled[:600] = apart[0]
+    scores = np.tile(np.linspace(0.9, 0.1, 700, dtype="float32")[:, None], (2, 1, 1))
+    found = run(np.stack([apart, piled]), scores, max_per_class=700, max_detections=90)
+    assert found.count.tolist() == [90, 90]
+    np.testing.assert_array_equal(found.boxes[0], apart[:90])
+    np.testing.assert_array_equal(found.boxes[1], np.concatenate([apart[:1], apart[600:689]]))
+
+
 def test_half_precision_scores_and_boxes_come_back_as_float32(rng):
     boxes, scores = random_case(rng, 1, 20, 2)
     halves = ops.cast(boxes, "float16"), ops.cast(scores, "float16")

@@ -129,7 +129,9 @@ class Detector(keras.Model):
         return super().test_step(*state, self._with_assigned(data))
 
     def _with_assigned(self, data):
-        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise InputError("A detector's losses take no sample weights; leave sample_weight out.")
         assigned = keras.tree.map_structure(ops.stop_gradient, self.assign(targets))
         return inputs, {"assigned": assigned, "image_id": targets.get("image_id")}
 
@@ -330,6 +332,11 @@ def read_image(image, where="the image") -> np.ndarray:
                 f"Wanted numbers 0..255 for {where}, but its largest is {high:g}: "
                 "multiply an image in 0..1 by 255."
             )
+    elif array.dtype.itemsize > 1 and not 0 <= int(array.min()) <= int(array.max()) <= 255:
+        raise InputError(
+            f"Wanted numbers 0..255 for {where}, not {array.min()}..{array.max()}: "
+            "scale an image of more than 8 bits down first."
+        )
     return array[..., :3]
 
 

@@ -67,7 +67,8 @@ class SSD(Detector):
             release's for VGG, the paper's formula (0.1, then 0.2 to 0.9) for other backbones.
         box_ratios: extra width/height ratios of each map; None: (2,) on the first and the
             last two maps, (2, 3) between.
-        clamp_sizes: cut default boxes' widths and heights at the image's, as torchvision.
+        clamp_sizes: cut default boxes' widths and heights at the image's, as torchvision does.
+        clamp_centres: move default boxes' centres onto the image, as amdegroot/ssd.pytorch does.
         mean: subtracted from the RGB input; None: Caffe's for VGG, 127.5 for other backbones.
         scale: multiplied in after that; None: 1 for VGG, 1/127.5 for other backbones.
         **kwargs: what `keras.Model` takes.
@@ -97,6 +98,7 @@ class SSD(Detector):
         box_sizes=None,
         box_ratios=None,
         clamp_sizes=False,
+        clamp_centres=False,
         mean=None,
         scale=None,
         **kwargs,
@@ -130,6 +132,7 @@ class SSD(Detector):
             box_ratios,
             steps=steps,
             clamp_sizes=clamp_sizes,
+            clamp_centres=clamp_centres,
             name="default_boxes",
         )
         heads = zip(maps.items(), default_boxes.boxes_per_cell, strict=True)
@@ -152,6 +155,7 @@ class SSD(Detector):
             "box_sizes": box_sizes,
             "box_ratios": box_ratios,
             "clamp_sizes": clamp_sizes,
+            "clamp_centres": clamp_centres,
             "mean": mean,
             "scale": scale,
         }

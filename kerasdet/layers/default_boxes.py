@@ -20,6 +20,7 @@ class BoxTable(NamedTuple):
             square has the geometric mean of its own size and the next.
         ratios: extra width/height ratios of each map, each used both ways.
         clamp_sizes: whether widths and heights are cut at the image's.
+        clamp_centres: whether centres beyond the image are moved to its edge.
     """
 
     image_size: int
@@ -28,12 +29,13 @@ class BoxTable(NamedTuple):
     sizes: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
     clamp_sizes: bool = False
+    clamp_centres: bool = False
 
 
-def _table300(sizes, *, clamp_sizes=False):
+def _table300(sizes, *, clamp_sizes=False, clamp_centres=False):
     grids, steps = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
     ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
-    return BoxTable(300, grids, steps, sizes, ratios, clamp_sizes)
+    return BoxTable(300, grids, steps, sizes, ratios, clamp_sizes, clamp_centres)
 
 
 def _table512(sizes):
@@ -54,8 +56,9 @@ RELEASED: dict[str, BoxTable] = {
     "ssd512_coco": _table512((20, 51, 133, 215, 296, 378, 460, 542)),
     # torchvision/models/detection/ssd.py: COCO's sizes, and anchor_utils.py cuts w and h at 1.
     "ssd300_torchvision": _table300(_COCO300, clamp_sizes=True),
-    # amdegroot/ssd.pytorch, prior_box.py: VOC's sizes, centre-size boxes clamped to 0..1.
-    "ssd300_amdegroot": _table300(_VOC300, clamp_sizes=True),
+    # amdegroot/ssd.pytorch, prior_box.py: VOC's sizes; clamps (cx, cy, w, h) to 0..1, and the last
+    # cells of the 10x10 map stand at 9.5 * 32 = 304 pixels.
+    "ssd300_amdegroot": _table300(_VOC300, clamp_sizes=True, clamp_centres=True),
 }
 
 
@@ -107,6 +110,7 @@ class DefaultBoxes(keras.layers.Layer):
         ratios: for each map its extra width/height ratios.
         steps: for each map the pixels from cell to cell; None: image size / grid.
         clamp_sizes: cut widths and heights at the image's, as torchvision does.
+        clamp_centres: move centres beyond the image to its edge, as amdegroot/ssd.pytorch does.
         **kwargs: what every Keras layer takes.
 
     Attributes:
@@ -125,7 +129,16 @@ class DefaultBoxes(keras.layers.Layer):
     """
 
     def __init__(
-        self, image_size, grids, sizes, ratios, *, steps=None, clamp_sizes=False, **kwargs
+        self,
+        image_size,
+        grids,
+        sizes,
+        ratios,
+        *,
+        steps=None,
+        clamp_sizes=False,
+        clamp_centres=False,
+        **kwargs,
     ):
         super().__init__(**{"trainable": False, "dtype": "float32", **kwargs})
         self.image_size = _pair(image_size)
@@ -137,6 +150,7 @@ class DefaultBoxes(keras.layers.Layer):
             steps = [(height / rows, width / columns) for rows, columns in self.grids]
         self.steps = [_pair(step) for step in steps]
         self.clamp_sizes = clamp_sizes
+        self.clamp_centres = clamp_centres
         self._check()
         self.boxes_per_cell = [2 + 2 * len(of_map) for of_map in self.ratios]
         self.boxes = np.concatenate([self._map_boxes(k) for k in range(len(self.grids))])
@@ -177,6 +191,8 @@ class DefaultBoxes(keras.layers.Layer):
             (np.arange(rows) + 0.5) * step_y, (np.arange(columns) + 0.5) * step_x, indexing="ij"
         )
         centre = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
+        if self.clamp_centres:
+            centre = np.minimum(centre, np.array(self.image_size[::-1]))
         corners = np.concatenate([centre - half, centre + half], axis=-1)  # (cells, n, 4)
         return corners.reshape(-1, 4).astype("float32")
 
@@ -205,6 +221,7 @@ class DefaultBoxes(keras.layers.Layer):
             "ratios": self.ratios,
             "steps": self.steps,
             "clamp_sizes": self.clamp_sizes,
+            "clamp_centres": self.clamp_centres,
         }
 
 

@@ -435,3 +435,15 @@ def test_two_replicas_take_the_step_that_one_takes():
     assert two == {name: pytest.approx(value, rel=1e-4) for name, value in one.items()}
     assert set(one) == {"loss", "localization", "confidence", "weight_decay"}
     assert result["apart"] < 1e-5
+
+
+def test_sample_weights_are_refused_rather_than_ignored():
+    detector, batch = small.plain_ssd(), small.four_images()
+    detector.compile("sgd")
+    with pytest.raises(InputError, match="sample_weight"):
+        detector.fit(*batch, sample_weight=np.ones(4), verbose=0)
+
+
+def test_an_image_of_sixteen_bits_is_refused_with_its_range():
+    with pytest.raises(InputError, match=r"0\.\.40000"):
+        small.plain_ssd().detect(np.array([[[0, 9, 40000]]], "uint16"))

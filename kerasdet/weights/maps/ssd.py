@@ -3,7 +3,7 @@
 | program       | classes                         | input mean (RGB)        | default boxes        |
 | ------------- | ------------------------------- | ----------------------- | -------------------- |
 | Caffe release | background first                | 123, 117, 104; BGR      | in the file          |
-| amdegroot     | background first                | 123, 117, 104           | VOC's, sizes clamped |
+| amdegroot     | background first                | 123, 117, 104           | VOC's, clamped       |
 | torchvision   | background first, COCO's 91 ids | 0.48235, ... times 255  | COCO's, clamped      |
 | mmdetection   | background last                 | 123.675, 116.28, 103.53 | by class count       |
 
@@ -74,6 +74,7 @@ class SSDWeights(NamedTuple):
             "box_sizes": self.boxes.sizes,
             "box_ratios": self.boxes.ratios,
             "clamp_sizes": self.boxes.clamp_sizes,
+            "clamp_centres": self.boxes.clamp_centres,
             "mean": self.mean,
         }
 
@@ -187,7 +188,9 @@ def amdegroot(arrays: Mapping[str, np.ndarray], *, source="the file") -> SSDWeig
     ours = _with_gain(renamed(arrays, names), "L2Norm.weight")
     count = _class_count(ours, 6, source)
     # data/config.py has COCO's sizes for every class count but VOC's; both are clamped.
-    boxes = RELEASED["ssd300_amdegroot" if count == len(VOC_NAMES) else "ssd300_torchvision"]
+    boxes = RELEASED["ssd300_amdegroot"]
+    if count != len(VOC_NAMES):
+        boxes = boxes._replace(sizes=RELEASED["ssd300_coco"].sizes)
     return SSDWeights("amdegroot", ours, vgg16.CAFFE_MEAN, _names(count), boxes)
 
 
