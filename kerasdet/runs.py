@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def environment() -> dict[str, Any]:
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["kerasdet", *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "commit": _commit(),
         "kerasdet": version("kerasdet"),
         "keras": keras.__version__,
@@ -66,6 +67,12 @@ def environment() -> dict[str, Any]:
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "devices": [str(device) for device in keras.distribution.list_devices()],
     }
+
+
+def _program() -> str:
+    """What was called: kerasdet, or a script's name."""
+    name = Path(sys.argv[0]).name
+    return "kerasdet" if name in ("kerasdet", "__main__.py") else name
 
 
 def _commit() -> str | None:

@@ -23,9 +23,9 @@ def ssd_shapes(class_names):
 def recipe():
     return kerasdet.Recipe(
         model=ssd_shapes,
-        train="shapes:train?count=5000&size=128",
-        val="shapes:val?count=300&size=128",
-        epochs=8,
+        train="shapes:train?count=5500&size=128",
+        val="shapes:val?count=200&size=128",
+        epochs=9,
         batch_size=16,
         augment="flip",
         optimizer="adam",
@@ -33,5 +33,5 @@ def recipe():
         schedule="cosine",
         warmup_epochs=0.5,
         weight_decay=1e-4,
-        evaluate_every=4,
+        evaluate_every=9,
     )
