@@ -1,7 +1,7 @@
 """A small SSD on the built-in shapes: minutes on a laptop, no download.
 
     kerasdet train zoo/ssd_shapes/recipe.py
-    kerasdet evaluate runs/ssd_shapes-1 --data 'shapes:test?count=300&size=128'
+    kerasdet evaluate runs/ssd_shapes-1 --data 'shapes:test?count=300&size=128&objects=4'
 
 Expect: see result.json beside this file.
 """
@@ -23,9 +23,9 @@ def ssd_shapes(class_names):
 def recipe():
     return kerasdet.Recipe(
         model=ssd_shapes,
-        train="shapes:train?count=5500&size=128",
-        val="shapes:val?count=200&size=128",
-        epochs=9,
+        train="shapes:train?count=5000&size=128&objects=4",
+        val="shapes:val?count=200&size=128&objects=4",
+        epochs=8,
         batch_size=16,
         augment="flip",
         optimizer="adam",
@@ -33,5 +33,5 @@ def recipe():
         schedule="cosine",
         warmup_epochs=0.5,
         weight_decay=1e-4,
-        evaluate_every=9,
+        evaluate_every=8,
     )
