@@ -29,7 +29,7 @@ def recipe():
         batch_size=16,
         augment="flip",
         optimizer="adam",
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         schedule="cosine",
         warmup_epochs=0.5,
         weight_decay=1e-4,
