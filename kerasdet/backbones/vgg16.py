@@ -8,6 +8,8 @@ trous), fc7 1x1, both 1024 wide. Layer names are those of the Caffe release.
 import keras
 from keras import layers
 
+from kerasdet.layers.dilated_conv import DilatedConv2D
+
 # Convolutions and channels of the five blocks.
 _BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -22,8 +24,8 @@ def caffe_xavier():
     return keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
 
 
-def _conv(filters, kernel_size, name, **kwargs):
-    return layers.Conv2D(
+def _conv(filters, kernel_size, name, layer=layers.Conv2D, **kwargs):
+    return layer(
         filters,
         kernel_size,
         padding="same",
@@ -53,6 +55,6 @@ def vgg16_reduced(x) -> dict[str, keras.KerasTensor]:
         # "same" pads right and bottom only where the side is odd: Caffe's rounding up.
         size, stride = (3, 1) if block == 5 else (2, 2)
         x = layers.MaxPooling2D(size, stride, padding="same", name=f"pool{block}")(x)
-    x = _conv(1024, 3, "fc6", dilation_rate=6)(x)
+    x = _conv(1024, 3, "fc6", DilatedConv2D, dilation_rate=6)(x)
     maps["fc7"] = _conv(1024, 1, "fc7")(x)
     return {name: maps[name] for name in ("conv4_3", "fc7")}
