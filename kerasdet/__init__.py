@@ -27,7 +27,7 @@ _NAMES = {
     "Detector": "kerasdet.detectors.detector",
     "Detections": "kerasdet.suppression",
     "InputError": "kerasdet.errors",
-    "Recipe": "kerasdet.training",
+    "Recipe": "kerasdet.recipe",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]

@@ -2,6 +2,8 @@
 
 import re
 
+from kerasdet.errors import InputError
+
 # Everingham et al., The PASCAL VOC Challenge, table 1; labelmap_voc.prototxt of the SSD release.
 VOC_NAMES: tuple[str, ...] = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -41,6 +43,22 @@ def _by_id() -> tuple[str, ...]:
 COCO_NAMES_BY_ID: tuple[str, ...] = _by_id()
 
 
+# VOC's words for what COCO has other words for.
+_IN_COCOS_WORDS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
+
+def common_name(name: str) -> str:
+    """The one word for a class that VOC and COCO name differently; any other name as it is."""
+    return _IN_COCOS_WORDS.get(name, name)
+
+
 def are_generic(names) -> bool:
     """Whether a detector was only told how many classes there are ("class 0", "class 1", ...)."""
     return all(re.fullmatch(r"class \d+", name) for name in names)
@@ -49,3 +67,27 @@ def are_generic(names) -> bool:
 def is_unused(name: str) -> bool:
     """Whether this is one of `COCO_NAMES_BY_ID`'s ids without objects."""
     return re.fullmatch(r"unused \d+", name) is not None
+
+
+def named_classes(of, num_classes, class_names) -> list[str]:
+    """The names of a network's labels, from what its constructor was given of the two.
+
+    Args:
+        of: the network's name, for an error.
+        num_classes: K, or None: as many as `class_names`.
+        class_names: K names, or None: "class 0", "class 1", ...
+
+    Raises:
+        InputError: if neither is given, or they do not agree.
+    """
+    if num_classes is None and class_names is None:
+        raise InputError(f"{of} wants num_classes or class_names.")
+    if class_names is None:
+        if num_classes < 1:
+            raise InputError(f"{of} wants at least one class, not num_classes={num_classes}.")
+        return [f"class {label}" for label in range(num_classes)]
+    if not class_names or num_classes not in (None, len(class_names)):
+        raise InputError(
+            f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
+        )
+    return [str(name) for name in class_names]

@@ -4,12 +4,14 @@ Exit codes: 0 done, 2 wrong use or bad input with one clear sentence, 1 a bug.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kerasdet.cli_data import SPECS, Classes, data_app, import_quietly, load_examples
 from kerasdet.errors import KerasdetError
 
 app = typer.Typer(
@@ -18,13 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at data sets before training on them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-_SPECS = "voc:DIR[:split], coco:ann.json,images/, yolo:data.yaml[:split], tfds:NAME[:split] or shapes[:split]"
+_BACKENDS = ("tensorflow", "jax")
+_INSTALL = {"jax": "'kerasdet[jax]'"}
 
-Data = Annotated[str, typer.Option("--data", help=f"Data: {_SPECS}.", show_default=False)]
-Spec = Annotated[str, typer.Argument(metavar="DATA", help=f"{_SPECS}.", show_default=False)]
+Data = Annotated[str, typer.Option("--data", help=f"Data: {SPECS}.", show_default=False)]
 Model = Annotated[
     str,
     typer.Argument(
@@ -37,17 +38,21 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
-Classes = Annotated[
-    Path | None,
-    typer.Option("--classes", help="File with one class name a line, for data that names none."),
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="SIDE|HxW",
+        help="Size of the network's input, for one that takes several.",
+    ),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
 
 
 def _backend(name: str | None):
     if name is None:
         return
-    if name not in ("tensorflow", "jax"):
+    if name not in _BACKENDS:
         raise typer.BadParameter(f"wants tensorflow or jax, not {name}")
     if "keras" in sys.modules and os.environ.get("KERAS_BACKEND") != name:
         raise typer.BadParameter("must be chosen before Keras is imported")
@@ -71,7 +76,7 @@ def train(
             metavar="MODEL|RECIPE.py", help="A model's name or a recipe file.", show_default=False
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", help=f"Training data: {_SPECS}.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help=f"Training data: {SPECS}.")] = None,
     val: Annotated[
         str | None, typer.Option("--val", help="Data measured on after every epoch.")
     ] = None,
@@ -86,13 +91,31 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="steps or cosine.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="steps, cosine or poly.")] = None,
     milestones: Annotated[
-        str | None, typer.Option(help="Epochs at which the rate falls to a tenth: 80,100.")
+        str | None, typer.Option(help="Epochs at which the rate changes: 80,100.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Its factor at each; 0.1 if not said: 2,0.1.")
     ] = None,
     warmup_epochs: Annotated[float | None, typer.Option(min=0)] = None,
+    warmup_power: Annotated[
+        float | None, typer.Option(min=0, help="1: a line; 4: as darknet's burn_in.")
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0)] = None,
-    augment: Annotated[str | None, typer.Option(help="ssd, flip or none.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="ssd, yolo_v1, yolo_v2, flip, default (the model's) or none.")
+    ] = None,
+    image_size: ImageSize = None,
+    multi_scale: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride."
+        ),
+    ] = None,
+    classification_data: Annotated[
+        str | None, typer.Option(help="Images with labels alone, for joint training.")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")
     ] = None,
@@ -105,8 +128,9 @@ def train(
     backend: Backend = None,
 ):
     """Train by a recipe file, or a model by name on any data; or --resume a run."""
-    _import_quietly(data=True)
+    import_quietly(data=True)
     from kerasdet import runs, training
+    from kerasdet.opening import sides
 
     if resume is not None:
         if target is not None or data is not None:
@@ -123,7 +147,12 @@ def train(
         "optimizer": optimizer,
         "schedule": schedule,
         "milestones": _numbers(milestones),
+        "scales": _numbers(scales),
         "warmup_epochs": warmup_epochs,
+        "warmup_power": warmup_power,
+        "image_size": sides(image_size) if image_size else None,
+        "multi_scale": _sizes(multi_scale),
+        "classification_train": classification_data,
         "weight_decay": weight_decay,
         "precision": precision,
         "rule": rule,
@@ -139,7 +168,7 @@ def train(
     if recipe_file is not None:
         recipe = training.replaced(runs.read_recipe(recipe_file), given)
     elif data is None:
-        raise typer.BadParameter(f"training {target} wants --data: {_SPECS}")
+        raise typer.BadParameter(f"training {target} wants --data: {SPECS}")
     else:
         recipe = training.Recipe(model=target, **given)
     run = training.train(
@@ -155,6 +184,15 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(word) for word in text.split(",") if word.strip()]
     except ValueError as error:
         raise typer.BadParameter(f"wants numbers separated by commas, not {text!r}") from error
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    """320,416,608 as it stands; 320-608 by 32, the stride of every network here with several."""
+    if text is None:
+        return None
+    if match := re.fullmatch(r"(\d+)-(\d+)", text.strip()):
+        return list(range(int(match[1]), int(match[2]) + 1, 32))
+    return [int(size) for size in _numbers(text) or []]
 
 
 def _finished(run: Path):
@@ -186,10 +224,16 @@ def evaluate(
     data: Data,
     rule: Annotated[str, typer.Option(help="voc07, voc10 or coco.")] = "voc10",
     weights: Weights = None,
+    image_size: ImageSize = None,
     classes: Classes = None,
     match_names: Annotated[
-        bool, typer.Option(help="Match classes by name where the lists differ.")
+        bool,
+        typer.Option(help="Match classes by name; count those that data and model share."),
     ] = False,
+    nodes: Annotated[
+        Path | None,
+        typer.Option(help="For a WordTree: file of the nodes that the data's classes are."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for curves and the worst mistakes.")
@@ -198,15 +242,22 @@ def evaluate(
     strict: Strict = False,
     backend: Backend = None,
 ):
-    """Measure average precision on a data set."""
-    _import_quietly(data=True)
+    """Measure average precision on a data set, or how often a classifier is right."""
+    import_quietly(data=True)
     from rich.console import Console
 
     from kerasdet import evaluation, runs
     from kerasdet.opening import open_model
 
-    examples = _load(data, strict, classes)
-    detector = open_model(model, weights=weights)
+    detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
+    if not hasattr(detector, "detect"):
+        _evaluate_classifier(detector, data, strict, limit, json)
+        return
+    examples = load_examples(data, strict=strict, classes=classes)
+    if nodes is not None:
+        if not hasattr(detector, "for_classes"):
+            raise typer.BadParameter("--nodes goes with a model that has a WordTree")
+        detector = detector.for_classes(examples.class_names, detector.tree.read_map(nodes))
     result = evaluation.evaluate(
         detector, examples, rule=rule, match_names=match_names, max_images=limit
     )
@@ -230,6 +281,28 @@ def evaluate(
         print(f"Wrote {path}")
 
 
+def _evaluate_classifier(classifier, spec, strict, limit, json):
+    from kerasdet import data, runs
+    from kerasdet.data.epochs import size_of
+    from kerasdet.data.source import load_images
+
+    examples = load_images(spec, strict=strict)
+    name, names = examples.name, examples.class_names
+    if limit is not None:
+        whole = size_of(examples)
+        examples = examples.take(limit)
+        examples.size = min(limit, whole or limit)  # which `take` hides, and the names
+        examples.class_names = names
+    batches = data.classification_pipeline(examples, classifier, 32)
+    classifier.compile()
+    metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
+    print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    if json is not None:
+        result = {"data": name, "metrics": metrics, "environment": runs.environment()}
+        runs.write_json(json, {"evaluation": result})
+        print(f"Wrote {json}")
+
+
 @app.command()
 def detect(
     model: Model,
@@ -239,18 +312,19 @@ def detect(
     output: Annotated[Path, typer.Option(help="Folder for the drawn photos.")] = Path("detections"),
     score: Score = 0.4,
     weights: Weights = None,
+    image_size: ImageSize = None,
     backend: Backend = None,
 ):
     """Find objects in photos, print them and draw them."""
-    _import_quietly()
+    import_quietly()
     from rich.progress import track
 
     from kerasdet import visualize
-    from kerasdet.detectors.detector import read_image
+    from kerasdet.images import read_image
     from kerasdet.opening import open_model, photos
 
     paths = photos(images)
-    detector = open_model(model, weights=weights)
+    detector = open_model(model, weights=weights, image_size=image_size)
     output.mkdir(parents=True, exist_ok=True)
     lines = []
     for path in track(paths, "Detecting", transient=True, disable=len(paths) < 3):
@@ -277,16 +351,19 @@ def export(
     ] = "saved_model",
     score: Annotated[float | None, typer.Option(help="Least score given out.")] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap that suppresses.")] = None,
-    max_detections: Annotated[int, typer.Option(min=1)] = 100,
+    max_detections: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the outputs; the model's own if not said.")
+    ] = None,
     weights: Weights = None,
+    image_size: ImageSize = None,
     backend: Backend = None,
 ):
     """Write a model for serving, and check that the copy finds what the model finds."""
-    _import_quietly()
+    import_quietly()
     from kerasdet import export as exporting
     from kerasdet.opening import open_model
 
-    detector = open_model(model, weights=weights)
+    detector = open_model(model, weights=weights, image_size=image_size)
     report = exporting.export(
         detector,
         output,
@@ -304,17 +381,18 @@ def bench(
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8",
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
     weights: Weights = None,
+    image_size: ImageSize = None,
     backend: Backend = None,
 ):
     """Time `detect` from image to boxes on this machine."""
-    _import_quietly()
+    import_quietly()
     import time
 
     import numpy as np
 
     from kerasdet.opening import open_model
 
-    detector = open_model(model, weights=weights)
+    detector = open_model(model, weights=weights, image_size=image_size)
     height, width = detector.image_size
     print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
     for size in [int(number) for number in _numbers(batch_sizes) or []]:
@@ -340,96 +418,20 @@ def models():
     table = Table(title="kerasdet.zoo", title_justify="left")
     for column in ("model", "set"):
         table.add_column(column, no_wrap=True)
-    for column in ("trained on", "metric", "licence"):
-        table.add_column(column, overflow="fold")
+    table.add_column("trained on", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    table.add_column("licence", min_width=12, overflow="fold")
     for row in zoo.models():
         figure = "" if row.get("metric") is None else f"{row['metric']} {row['protocol']}"
-        name = row.get("set", "") + (" (default)" if row.get("default") else "")
-        table.add_row(row["model"], name, row.get("trained_on"), figure, row.get("licence"))
+        name = row.get("set", "") + (" *" if row.get("default") else "")
+        licence = re.split(r" \(|;", row.get("licence", ""))[0]
+        table.add_row(row["model"], name, row.get("trained_on"), figure, licence)
     Console().print(table)
+    print("* is what pretrained=True loads. A licence is the repository's that publishes the file.")
     print("A metric is its publisher's. Files, where the publisher names an address:")
     for row in zoo.models():
         if row.get("from"):
             print(f"  {row['model']} {row['set']}: {row['from']}")
-
-
-@data_app.command("check")
-def data_check(
-    data: Spec,
-    csv: Annotated[Path | None, typer.Option(help="Write the problems to this file.")] = None,
-    classes: Classes = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 if there is any problem.")
-    ] = False,
-):
-    """Report bad annotations with file, row and rule; reads every image."""
-    from rich.console import Console
-
-    from kerasdet.data import check
-
-    report = check(_load(data, False, classes), csv=csv)
-    Console().print(report)
-    if strict and report.faults:
-        raise typer.Exit(2)
-
-
-@data_app.command("stats")
-def data_stats(
-    data: Spec,
-    model: Annotated[
-        str, typer.Option(help="A model whose default boxes the objects are held against.")
-    ] = "ssd300",
-    classes: Classes = None,
-):
-    """Count classes and sizes, and the objects that no default box of a model matches."""
-    _import_quietly()
-    from rich.console import Console
-
-    from kerasdet.data import stats
-    from kerasdet.opening import default_boxes_of
-
-    boxes, image_size = default_boxes_of(model)
-    Console().print(stats(_load(data, False, classes), default_boxes=boxes, image_size=image_size))
-
-
-@data_app.command("show")
-def data_show(
-    data: Spec,
-    output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("samples.png"),
-    count: Annotated[int, typer.Option(min=1)] = 12,
-    seed: Annotated[int, typer.Option(help="Which samples.")] = 0,
-    classes: Classes = None,
-):
-    """Draw samples with their boxes and names as one picture."""
-    from kerasdet.data import show
-
-    print(f"Wrote {show(_load(data, False, classes), output, count=count, seed=seed)}")
-
-
-def _load(spec, strict, classes):
-    _import_quietly(data=True)
-    from kerasdet.data import load
-
-    return load(spec, strict=strict, class_names=classes)
-
-
-def _import_quietly(*, data=False):
-    """Imports the back end without TensorFlow's greetings, which no log level silences."""
-    if "keras" in sys.modules:
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import keras
-
-        keras.ops.zeros(1)  # finds the devices, which TensorFlow also reports
-        if data:
-            import tensorflow  # noqa: F401  (tf.data, under JAX too)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -439,6 +441,16 @@ def main(arguments: list[str] | None = None) -> Any:
         app(args=arguments)
     except KerasdetError as error:
         print(f"kerasdet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in _BACKENDS:
+            raise
+        print(
+            f"kerasdet: this wants {missing}, which is not installed: "
+            f"pip install {_INSTALL.get(missing, missing)}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("kerasdet: stopped; a run folder's --resume goes on.", file=sys.stderr)

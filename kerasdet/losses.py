@@ -61,3 +61,41 @@ def multibox(offsets, logits, target_offsets, target_classes, *, negative_ratio=
         localization=ops.sum(smooth_l1(error)) / matched,
         confidence=ops.sum(cross_entropy) / matched + unread,
     )
+
+
+class MultiTaskLoss(NamedTuple):
+    """Fast R-CNN's two terms, scalars, each divided by the number of regions."""
+
+    classification: Any
+    localization: Any
+
+
+def multi_task(logits, offsets, target_classes, target_offsets) -> MultiTaskLoss:
+    """Softmax over all regions, and smooth L1 on the offsets of those that show an object.
+
+    Args:
+        logits: (B, R, K+1), background first.
+        offsets: (B, R, K, 4) predicted for each class, of normalised targets.
+        target_classes: (B, R) int: 1..K, 0 for background, -1 for a row that is none.
+        target_offsets: (B, R, 4) of the true class; read only where there is one.
+
+    Returns:
+        MultiTaskLoss: means over the regions of the batch, background among them in both; 0
+        without regions.
+
+    Source: Girshick, Fast R-CNN, arXiv:1504.08083, eq. 1-3 with lambda 1. Divided as in the
+        release: SmoothL1Loss by the regions of the batch, background among them (smooth_L1_loss_layer.cpp).
+    """
+    logits, offsets = ops.cast(logits, "float32"), ops.cast(offsets, "float32")
+    there, positive = target_classes >= 0, target_classes > 0
+    chosen = ops.expand_dims(ops.maximum(target_classes, 0), -1)  # (B, R, 1)
+    cross_entropy = ops.logsumexp(logits, axis=-1) - ops.take_along_axis(logits, chosen, -1)[..., 0]
+    own = ops.expand_dims(ops.maximum(chosen - 1, 0), -1)  # (B, R, 1, 1)
+    predicted = ops.take_along_axis(offsets, own, axis=2)[:, :, 0]  # (B, R, 4)
+    # Both branches stay finite: a padded target must not reach the gradient as inf * 0.
+    error = ops.where(ops.expand_dims(positive, -1), predicted - target_offsets, 0.0)
+    count = ops.maximum(ops.sum(ops.cast(there, "float32")), 1.0)
+    return MultiTaskLoss(
+        classification=ops.sum(ops.where(there, cross_entropy, 0.0)) / count,
+        localization=ops.sum(smooth_l1(error)) / count,
+    )

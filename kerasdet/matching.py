@@ -1,4 +1,4 @@
-"""Which default box answers for which object.
+"""Which default box answers for which object, and which regions a step learns from.
 
 Static shapes, no gradient, no Python loop over boxes; runs on any Keras back end.
 """
@@ -116,3 +116,87 @@ def hard_negatives(losses, positive, candidates, *, ratio=3):
     order = ops.argsort(-losses, axis=1)  # stable: hardest first
     rank = ops.argsort(order, axis=1)  # (B, A), the place of each anchor in that order
     return candidates & (ops.cast(rank, "int32") < wanted)
+
+
+# ---------------------------------------------------------------------- regions
+
+
+class SampledRegions(NamedTuple):
+    """The regions that a training step looks at, objects' before background's.
+
+    Attributes:
+        index: (B, S) int32, row of the region; 0 where there is none.
+        owner: (B, S) int32, row of the object it is to find; -1 for background.
+        taken: (B, S) bool, False in rows past those that were found.
+    """
+
+    index: Any
+    owner: Any
+    taken: Any
+
+
+def sample_regions(
+    regions,
+    boxes,
+    labels,
+    order,
+    *,
+    samples=64,
+    foreground_share=0.25,
+    foreground_iou=0.5,
+    background_iou=(0.1, 0.5),
+) -> SampledRegions:
+    """Draws from each image regions with an object and, for the rest, background.
+
+    Up to `foreground_share` of the samples are of regions whose best IoU with an object reaches
+    `foreground_iou`; the others of those whose best IoU is within `background_iou`. Where too few
+    are there, fewer are taken.
+
+    Args:
+        regions: (B, R, 4) xyxy; a row without area is never taken.
+        boxes: (B, G, 4) xyxy in the same units, padded.
+        labels: (B, G), -1 for a padded row.
+        order: (B, R) float, a random number in 0..1 for each region: of each kind the
+            regions with the largest are taken, which is a draw without replacement.
+        samples: S, most regions of an image.
+        foreground_share: most of S that may show objects, rounded to a whole number.
+        foreground_iou: least IoU of these.
+        background_iou: least IoU of background, and the one it stays below.
+
+    Returns:
+        SampledRegions.
+
+    Source: Girshick, Fast R-CNN, arXiv:1504.08083, sec. 2.3; lib/roi_data_layer/minibatch.py,
+        _sample_rois.
+    """
+    overlaps = box_ops.iou(boxes, regions)  # (B, G, R)
+    overlaps = ops.where(ops.expand_dims(labels >= 0, -1), overlaps, 0.0)
+    owner = ops.cast(ops.argmax(overlaps, axis=1), "int32")  # (B, R)
+    best = ops.max(overlaps, axis=1)
+    there = box_ops.area(regions) > 0
+    low, high = background_iou
+    foreground = there & (best >= foreground_iou)
+    background = there & (best >= low) & (best < high)
+
+    slots = ops.expand_dims(ops.arange(samples, dtype="int32"), 0)  # (1, S)
+    most = min(round(foreground_share * samples), samples)
+    of_object, objects = _drawn(foreground, order, most)
+    of_background, rest = _drawn(background, order, samples)
+    rest = ops.minimum(rest, samples - objects)  # (B, 1)
+    of_object = ops.pad(of_object, ((0, 0), (0, samples - most)))
+    later = ops.maximum(slots - objects, 0)  # the background's own slots
+    is_object = slots < objects
+    index = ops.where(is_object, of_object, ops.take_along_axis(of_background, later, axis=1))
+    taken = slots < objects + rest
+    index = ops.where(taken, index, 0)
+    owner = ops.take_along_axis(owner, index, axis=1)
+    return SampledRegions(index, ops.where(is_object, owner, -1), taken)
+
+
+def _drawn(candidates, order, most):
+    """Rows (B, most) of the candidates that come first, and how many there are (B, 1) int32."""
+    known = min(most, candidates.shape[1])
+    _, rows = ops.top_k(ops.where(candidates, order, -1.0), known)
+    rows = ops.pad(ops.cast(rows, "int32"), ((0, 0), (0, most - known)))
+    count = ops.sum(ops.cast(candidates, "int32"), axis=1, keepdims=True)
+    return rows, ops.minimum(count, most)

@@ -6,21 +6,59 @@ from pathlib import Path
 import keras
 
 from kerasdet import runs, zoo
+from kerasdet.classifier import Classifier
 from kerasdet.errors import InputError
+from kerasdet.weights.file_format import recognise
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def open_model(model: str, *, weights: str | None = None):
+def open_model(
+    model: str,
+    *,
+    weights: str | None = None,
+    image_size: str | None = None,
+    classifiers: bool = False,
+):
     """A detector from a run folder, a `.keras` file, an exported SavedModel, or a name.
 
     Args:
         model: which; a name takes its default pretrained set unless `weights` says other.
         weights: for a name: a pretrained set's name or a weight file.
+        image_size: the side of the network's input, or "HEIGHTxWIDTH", for one that takes
+            several; None: its own.
+        classifiers: whether a `kerasdet.classifier.Classifier` will do too.
 
     Raises:
-        InputError: if it is none of these.
+        InputError: if it is none of these, or its input is of one size.
     """
+    opened = _opened(model, weights)
+    classifies = isinstance(opened, Classifier)
+    if not hasattr(opened, "detect") and not (classifies and classifiers):
+        raise InputError(f"{model} is a {type(opened).__name__}, which is no detector.")
+    if image_size is not None:
+        if not (classifies or getattr(opened, "takes_any_size", False)):
+            height, width = opened.image_size
+            raise InputError(f"{model} works on images of {height}x{width} alone.")
+        opened.image_size = sides(image_size)
+    return opened
+
+
+def sides(text: str) -> tuple[int, int]:
+    """(height, width) of a size as the shell writes it: 416, or 320x608.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    found = [int(side) for side in text.lower().split("x") if side.isdecimal()]
+    if len(found) != text.lower().count("x") + 1 or len(found) > 2:
+        raise InputError(
+            f"An image size wants a side or HEIGHTxWIDTH, as 416 or 320x608: {text!r}."
+        )
+    return found[0], found[-1]
+
+
+def _opened(model, weights):
     path = Path(model)
     if path.is_dir():
         if (path / "model.json").is_file():
@@ -29,13 +67,14 @@ def open_model(model: str, *, weights: str | None = None):
 
         return export.load(path)
     if path.is_file():
+        if (form := recognise(path)) != "keras":
+            raise InputError(
+                f"{path} holds weights alone ({form}): name the model, and give the file by --weights."
+            )
         try:
-            loaded = keras.saving.load_model(path)
+            return keras.saving.load_model(path)
         except (ValueError, OSError, TypeError) as error:
             raise InputError(f"Wanted a model saved as .keras, but {path}: {error}") from error
-        if not hasattr(loaded, "detect"):
-            raise InputError(f"{path} holds a {type(loaded).__name__}, which is no detector.")
-        return loaded
     if "/" in model or path.suffix:
         raise InputError(
             f"Wanted a run folder, a .keras file or a model's name; no such path: {model}."

@@ -208,7 +208,7 @@ def _number(text: str | None) -> float:
 
 
 def plot_metrics(run: Path):
-    """Draws losses and average precision over the epochs to plots/metrics.png."""
+    """Draws losses and average precision or accuracy over the epochs to plots/metrics.png."""
     import matplotlib
 
     matplotlib.use("agg", force=False)
@@ -220,9 +220,11 @@ def plot_metrics(run: Path):
     epochs = [int(row["epoch"]) + 1 for row in rows]
     columns = [c for c in rows[0] if c not in ("epoch", "learning_rate")]
     precision = [c for c in columns if "AP" in c]
+    accuracy = [c for c in columns if "top1" in c or "top5" in c]
     groups = {
-        "loss": [c for c in columns if c not in precision],
+        "loss": [c for c in columns if c not in (*precision, *accuracy)],
         "average precision": precision,
+        "accuracy": accuracy,
     }
     groups = {title: names for title, names in groups.items() if names}
     figure = Figure(figsize=(6 * len(groups), 4), layout="constrained")
@@ -255,9 +257,9 @@ def add_seconds(run: Path, seconds: float):
     )
 
 
-def write_result(run: Path, evaluation, **more) -> dict:
+def write_result(run: Path, evaluation: dict, **more) -> dict:
     """Writes result.json: the measured numbers, and the commands and machine that made them."""
     env = read_json(run / "env.json", "a run's environment")
-    result = {"evaluation": evaluation.to_dict(), "training": env | more}
+    result = {"evaluation": evaluation, "training": env | more}
     write_json(run / "result.json", result)
     return result

@@ -71,6 +71,37 @@ def non_max_suppression(
     return _greedy(boxes, scores, labels, anchor, score_threshold, iou_threshold, max_detections)
 
 
+def labelled_non_max_suppression(
+    boxes,
+    scores,
+    labels,
+    *,
+    score_threshold=0.01,
+    iou_threshold=0.45,
+    max_detections=200,
+) -> Detections:
+    """Greedy suppression among boxes that have one label each, whatever the number of classes.
+
+    Of the boxes above the threshold each goes that overlaps a better kept one of its own
+    label by more than `iou_threshold`. Equal scores go to the lower box.
+
+    Args:
+        boxes: (B, A, 4) xyxy.
+        scores: (B, A).
+        labels: (B, A) int.
+        score_threshold: a box needs more than this.
+        iou_threshold: a box that overlaps a better one of its label by more goes.
+        max_detections: D, rows of the result.
+
+    Returns:
+        Detections, batched.
+    """
+    boxes, labels = ops.cast(boxes, "float32"), ops.cast(labels, "int32")
+    scores, anchor = ops.top_k(ops.cast(scores, "float32"), scores.shape[1])
+    labels = ops.take_along_axis(labels, anchor, axis=1)
+    return _greedy(boxes, scores, labels, anchor, score_threshold, iou_threshold, max_detections)
+
+
 def _greedy(boxes, scores, labels, anchor, score_threshold, iou_threshold, max_detections):
     """Walks the ordered candidates tile by tile until every image is full or has none left.
 

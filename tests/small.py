@@ -7,17 +7,22 @@ import numpy as np
 from keras import layers
 
 from kerasdet import SSD
+from kerasdet.detectors.fast_rcnn import FastRCNN
+from kerasdet.detectors.yolo9000 import YOLO9000
+from kerasdet.detectors.yolo_v1 import YOLOv1
+from kerasdet.detectors.yolo_v2 import YOLOv2
+from kerasdet.word_tree import WordTree
 
 HEIGHT, WIDTH = 64, 96
 CLASS_NAMES = ["red", "green", "blue"]
 
 
-def backbone(regularizer=None):
+def backbone(regularizer=None, sides=(HEIGHT, WIDTH)):
     """Five convolutions: maps of 8x12 ("fine") and 4x6 ("coarse") cells; the last leads to no head.
 
     Leaky, so that no weight is without a gradient by chance.
     """
-    x = inputs = keras.Input((HEIGHT, WIDTH, 3))
+    x = inputs = keras.Input((*sides, 3))
     for name, filters in (("a", 8), ("b", 16), ("fine", 32), ("coarse", 48), ("unused", 4)):
         x = layers.Conv2D(
             filters,
@@ -47,6 +52,113 @@ def ssd(**changes):
 def plain_ssd(**changes):
     """The same without the extra map, and so without batch normalisation."""
     return ssd(box_sizes=(12, 24, 48), **changes)
+
+
+def yolo_v1(**changes):
+    """YOLO v1 with darknet's released head on the 4x6 map: 24 cells of 16x16 pixels, 2 boxes each.
+
+    Nothing is dropped: four images are to be learned by heart in seconds.
+    """
+    own = backbone()
+    arguments = {
+        "class_names": CLASS_NAMES,
+        "backbone": keras.Model(own.input, own.get_layer("coarse").output),
+        "head": "local",
+        "local_filters": 16,
+        "boxes_per_cell": 2,
+        "dropout": 0.0,
+        "grid": (4, 6),
+        "image_size": (HEIGHT, WIDTH),
+        **changes,
+    }
+    return YOLOv1(**arguments)
+
+
+def yolo_v2(**changes):
+    """YOLOv2 for images of any size, with passthrough: 2x3 cells of three priors at 64x96.
+
+    Not normalised: batches of four take long to fill the running statistics.
+    """
+    arguments = {
+        "class_names": CLASS_NAMES,
+        "backbone": backbone(sides=(None, None)),
+        "feature_layers": ["coarse", "unused"],
+        "anchors": [(0.5, 0.5), (1.0, 1.0), (2.0, 1.5)],
+        "image_size": (HEIGHT, WIDTH),
+        "passthrough_filters": 16,
+        "head_filters": (32, 48),
+        "batch_norm": False,
+        **changes,
+    }
+    return YOLOv2(**arguments)
+
+
+def animals_and_things():
+    """Ten nodes in five groups of 2, 3, 2, 2 and 1: two roots, three levels."""
+    return WordTree.from_parents(
+        {
+            "animal": None,
+            "thing": None,
+            "terrier": "dog",
+            "poodle": "dog",
+            "dog": "animal",
+            "cat": "animal",
+            "bird": "animal",
+            "car": "thing",
+            "boat": "thing",
+            "taxi": "car",
+        }
+    )
+
+
+def yolo9000(**changes):
+    """YOLO9000 for images of any size: 2x3 cells of three priors at 64x96; a tree of three roots."""
+    own = backbone(sides=(None, None))
+    x = layers.Conv2D(64, 3, strides=2, padding="same")(own.get_layer("coarse").output)
+    arguments = {
+        "tree": WordTree(CLASS_NAMES, [-1, -1, -1]),
+        "backbone": keras.Model(own.input, layers.LeakyReLU()(x), name="five_convolutions"),
+        "anchors": [(0.5, 0.5), (1.0, 1.0), (2.0, 1.5)],
+        "image_size": (HEIGHT, WIDTH),
+        **changes,
+    }
+    return YOLO9000(**arguments)
+
+
+def fast_rcnn(**changes):
+    """Fast R-CNN for images of any size, regions pooled from 8x12 cells of 8 pixels at 64x96.
+
+    Nothing is dropped, and all that is no object counts as background: four images are to be
+    learned by heart from few regions.
+    """
+    arguments = {
+        "class_names": CLASS_NAMES,
+        "backbone": backbone(sides=(None, None)),
+        "feature_layer": "fine",
+        "pool_size": 3,
+        "hidden": (64, 48),
+        "dropout": 0.0,
+        "image_size": (HEIGHT, WIDTH),
+        "sampling": {"background_iou": (0.0, 0.5)},
+        **changes,
+    }
+    return FastRCNN(**arguments)
+
+
+def proposals(shape):
+    """80 regions for an image of any size (height, width), the same for all images but for scale.
+
+    Four for each object in `four_images`, moved by up to four pixels an edge, the others at random.
+    """
+    rng = np.random.default_rng(2)
+    _, targets = four_images()
+    objects = targets["boxes"][targets["labels"] >= 0]
+    moved = [objects + rng.uniform(-4, 4, objects.shape) for _ in range(4)]
+    corners = np.sort(rng.uniform(0, 1, (200, 2, 2)), axis=1) * [WIDTH, HEIGHT]
+    corners = corners[(corners[:, 1] - corners[:, 0] > 4).all(axis=1)]
+    boxes = np.concatenate([*moved, corners.reshape(-1, 4)])[:80].clip(0, [WIDTH, HEIGHT] * 2)
+    height, width = shape
+    return (boxes * np.tile([width / WIDTH, height / HEIGHT], 2)).astype("float32")
 
 
 class Batch(NamedTuple):

@@ -1,6 +1,10 @@
 """The shell command: what it prints, what it writes, and its exit codes."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,23 +76,22 @@ def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
     assert len(err.strip().splitlines()[-1]) < 200
 
 
-def test_evaluate_prints_the_table_and_writes_numbers_and_plots(capsys, tmp_path, model):
-    code, out, _ = run(
-        capsys,
-        "evaluate",
-        model,
-        "--data",
-        DATA,
-        "--plots",
-        tmp_path / "plots",
-        "--json",
-        tmp_path / "r.json",
-    )
+def test_evaluate_prints_the_table_and_writes_numbers_and_plots(
+    capsys, tmp_path, monkeypatch, model
+):
+    files = ["--plots", tmp_path / "plots", "--json", tmp_path / "r.json"]
+    arguments = ["evaluate", model, "--data", DATA, *files]
+    monkeypatch.setattr(sys, "argv", ["/some/where/bin/kerasdet", *map(str, arguments)])
+    code, out, _ = run(capsys, *arguments)
     assert code == 0
     assert "AP50" in out
     content = json.loads((tmp_path / "r.json").read_text())
     assert "AP50" in content["evaluation"]["metrics"]
-    assert content["evaluation"]["environment"]["command"]
+    command = shlex.split(content["evaluation"]["environment"]["command"])
+    assert command == ["kerasdet", *map(str, arguments)], "as one may type it again"
+    assert content["evaluation"]["data"].startswith("shapes:test")
+    assert content["evaluation"]["rule"] == "voc10"
+    assert content["evaluation"]["images"] == 5
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {
         "precision_recall.png",
         "worst_mistakes.png",
@@ -124,6 +127,8 @@ def test_detect_draws_each_photo_of_a_folder(capsys, tmp_path, model):
         (["train", "--resume", "nowhere"], "nowhere"),
         (["data", "check", "coco:nowhere.json,nowhere/"], "nowhere"),
         (["export", "{model}", "out", "--format", "paper"], "paper"),
+        (["bench", "{model}", "--image-size", "128"], "64x64 alone"),
+        (["detect", "{model}", ".", "--image-size", "big"], "no photos"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -183,6 +188,58 @@ def test_data_stats_and_show(capsys, tmp_path, model):
     assert code == 0
     with Image.open(tmp_path / "samples.png") as samples:
         assert np.asarray(samples).std() > 10
+
+
+def test_evaluate_says_how_often_a_classifier_is_right(capsys, tmp_path):
+    from kerasdet.classifier import Classifier
+
+    kinds = ["ellipse", "rectangle", "triangle"]
+    classifier = Classifier(class_names=kinds, network="tiny_darknet", image_size=40)
+    classifier.save(tmp_path / "classifier.keras")
+    data = f"shapes:val?count=6&size=48&classes={','.join(kinds)}"
+    files = ["--json", tmp_path / "r.json"]
+    code, out, _ = run(
+        capsys, "evaluate", tmp_path / "classifier.keras", "--data", data, "--limit", "3", *files
+    )
+    assert code == 0
+    metrics = json.loads((tmp_path / "r.json").read_text())["evaluation"]["metrics"]
+    assert f"top1 {metrics['top1']:.4f}" in out
+    assert metrics["top5"] == 1.0
+    assert metrics["top1"] * 3 == pytest.approx(round(metrics["top1"] * 3))  # of three images
+    code, _, err = run(capsys, "detect", tmp_path / "classifier.keras", tmp_path)
+    assert code == 2
+    assert "holds no photos" in err
+    code, _, err = run(capsys, "bench", tmp_path / "classifier.keras")
+    assert code == 2
+    assert "a Classifier, which is no detector" in err
+
+
+def test_a_back_end_that_is_not_installed_is_one_sentence(tmp_path):
+    """In a process of its own, where importing jax or tensorflow fails as if it were not there."""
+    for missing, arguments, said in (
+        ("jax", ["bench", "ssd300", "--backend", "jax"], "kerasdet[jax]"),
+        (
+            "tensorflow",
+            ["evaluate", "ssd300", "--data", "shapes", "--backend", "jax"],
+            "tensorflow",
+        ),
+        ("tensorflow", ["train", "ssd300", "--data", "shapes", "--backend", "jax"], "tensorflow"),
+        ("tensorflow", ["data", "check", "shapes"], "tensorflow"),
+    ):
+        code = f"import sys; sys.modules[{missing!r}] = None; from kerasdet import cli; cli.main({arguments})"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"this wants {missing}, which is not installed: pip install" in done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_bench_prints_images_a_second(capsys, model):

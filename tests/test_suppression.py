@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.suppression import Detections, non_max_suppression
+from kerasdet.suppression import (
+    Detections,
+    labelled_non_max_suppression,
+    non_max_suppression,
+)
 from tests import backend, oracles
 
 
@@ -176,3 +180,23 @@ def test_half_precision_scores_and_boxes_come_back_as_float32(rng):
     found = backend.call(non_max_suppression, *halves)
     dtypes = [keras.backend.standardize_dtype(value.dtype) for value in found]
     assert dtypes == ["float32", "float32", "int32", "int32"]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_detections": 7}, {"iou_threshold": 0.1}])
+def test_labelled_boxes_are_suppressed_as_a_matrix_with_one_score_a_row(options, rng):
+    boxes, scores = random_case(rng, 3, 700, 1)
+    scores[1] *= 0.02
+    labels = rng.integers(0, 4, (3, 700)).astype("int32")
+    found = backend.call(labelled_non_max_suppression, boxes, scores[..., 0], labels, **options)
+    found = Detections(*(ops.convert_to_numpy(value) for value in found))
+    matrix = np.where(labels[..., None] == np.arange(4), scores, 0)
+    assert_equals_loop(found, boxes, matrix, max_per_class=700, **options)
+
+
+def test_labels_may_be_of_thousands_of_classes():
+    boxes = np.array([[(0, 0, 10, 10), (0, 0, 10, 9), (0, 0, 10, 8)]], "float32")
+    scores = np.array([[0.5, 0.7, 0.6]], "float32")
+    found = backend.call(
+        labelled_non_max_suppression, boxes, scores, np.array([[9417, 9417, 3]], "int32")
+    )
+    assert ops.convert_to_numpy(found.labels)[0][:3].tolist() == [9417, 3, -1]

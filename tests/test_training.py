@@ -11,7 +11,7 @@ import pytest
 
 from kerasdet import runs, training
 from kerasdet.errors import InputError
-from kerasdet.training import Recipe, WarmUpSteps
+from kerasdet.training import Recipe
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 
@@ -179,30 +179,6 @@ def test_two_runs_at_once_get_two_folders(tmp_path):
     ]
     (tmp_path / "tiny-7").mkdir()
     assert runs.create(tmp_path, "tiny", model).name == "tiny-8"
-
-
-def test_the_rate_warms_up_linearly_and_falls_to_a_tenth_at_each_milestone():
-    rate = WarmUpSteps(0.5, (10, 20), warmup_steps=4)
-    expected = {0: 0.125, 1: 0.25, 3: 0.5, 9: 0.5, 10: 0.05, 19: 0.05, 20: 0.005, 99: 0.005}
-    for step, value in expected.items():
-        assert float(rate(step)) == pytest.approx(value, rel=1e-5)
-    assert WarmUpSteps.from_config(rate.get_config()).get_config() == rate.get_config()
-
-
-def test_without_warmup_or_milestones_the_rate_is_constant():
-    rate = WarmUpSteps(0.3)
-    assert [float(rate(step)) for step in (0, 1, 1000)] == pytest.approx([0.3] * 3)
-
-
-def test_cosine_starts_at_the_rate_without_warmup_and_at_zero_with_it():
-    recipe = Recipe(model="ssd300", train="shapes", schedule="cosine", epochs=4, learning_rate=0.2)
-    straight = training._optimizer(recipe, 10)["optimizer"]._learning_rate
-    assert float(straight(0)) == pytest.approx(0.2)
-    assert float(straight(20)) == pytest.approx(0.1, rel=1e-5)  # half way down a cosine
-    assert float(straight(40)) == pytest.approx(0.0, abs=1e-7)
-    warmed = training._optimizer(training.replaced(recipe, {"warmup_epochs": 1}), 10)
-    assert float(warmed["optimizer"]._learning_rate(0)) == 0.0
-    assert float(warmed["optimizer"]._learning_rate(10)) == pytest.approx(0.2, rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])

@@ -1,8 +1,9 @@
-"""Speed as ratios in one run: kerasdet beside torchvision's ssd300_vgg16 on the same two threads.
+"""Speed as ratios in one run, on two threads: kerasdet beside torchvision's ssd300_vgg16 and darknet.
 
     python tools/bench.py                      # everything that can run here
     python tools/bench.py detect step          # some of it
     python tools/bench.py input --data coco:instances.json,images/
+    python tools/bench.py tree yolo --darknet DARKNET --tree 9k.tree
 
 Each pair is timed in turn, ours, theirs, ours, theirs, and the ratio is that of the medians.
 torchvision is not a dependency: where it is absent ours are timed alone, and that is said.
@@ -22,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from timing import Rows, in_turn, timed
 
 THREADS = 2
 ONE_CORE = "--one-core"
@@ -44,54 +45,10 @@ def torchvision_or_none():
 # Before TensorFlow: after it, triton's LLVM in torch's CUDA builds crashes the process.
 TORCHVISION, VERSION = torchvision_or_none()
 
+import bench_yolo  # noqa: E402
 import keras  # noqa: E402
 
 import kerasdet  # noqa: E402
-
-
-def timed(function, clock=time.perf_counter) -> float:
-    start = clock()
-    function()
-    return clock() - start
-
-
-def in_turn(ours, theirs, runs):
-    """Median seconds of both, and the median over the pairs' ratios."""
-    for warm in (ours, theirs):
-        if warm:
-            warm()
-            warm()
-    pairs = [(timed(ours), timed(theirs) if theirs else float("nan")) for _ in range(runs)]
-    mine, other = np.median(np.array(pairs), axis=0)
-    ratio = np.median([a / b for a, b in pairs])
-    return float(mine), float(other), float(ratio)
-
-
-class Rows:
-    """The table, and the numbers behind it."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, ours, theirs=None, ratio=None, target="", unit="ms"):
-        self.rows.append((what, ours, theirs, ratio, target, unit))
-        print(
-            f"  {what}: {ours:.1f} {unit}" + (f", ratio {ratio:.2f}" if ratio else ""), flush=True
-        )
-
-    def table(self, title):
-        table = Table(title=title, title_justify="left")
-        for column in ("what", "kerasdet", "torchvision", "ratio", "target"):
-            table.add_column(column)
-        for what, ours, theirs, ratio, target, unit in self.rows:
-            table.add_row(
-                what,
-                f"{ours:.1f} {unit}",
-                "" if theirs is None or theirs != theirs else f"{theirs:.1f} {unit}",
-                "" if ratio is None or ratio != ratio else f"{ratio:.2f}",
-                target,
-            )
-        return table
 
 
 def same_networks(torchvision):
@@ -293,12 +250,14 @@ def _torchvision_chain(examples):
 
 
 def main():
-    parts = ("detect", "parts", "step", "input")
+    parts = ("detect", "parts", "step", "input", "tree", "yolo")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; none: all")
     parser.add_argument("--data", help="photos for the input bench, as kerasdet data takes them")
+    parser.add_argument("--darknet", type=Path, help="folder of darknet's built program")
+    parser.add_argument("--tree", type=Path, help="9k.tree; without it a tree of its size")
     parser.add_argument(ONE_CORE, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=9, help="timed runs of each")
     arguments = parser.parse_args()
@@ -324,6 +283,10 @@ def main():
             bench_parts(rows, ours, arguments.runs)
         if "step" in chosen:
             bench_step(rows, ours, theirs, arguments.runs)
+    if "tree" in chosen:
+        bench_yolo.bench_tree(rows, arguments.runs, arguments.tree)
+    if "yolo" in chosen:
+        bench_yolo.bench_yolo(rows, arguments.runs, arguments.darknet)
     if "input" in chosen:
         spec = arguments.data or _photos()
         if spec is None:

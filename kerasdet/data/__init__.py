@@ -4,9 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerasdet.data.anchors import clusters
     from kerasdet.data.batching import pipeline
+    from kerasdet.data.classification import (
+        classification_pipeline,
+        from_image_folders,
+        from_tfds_classification,
+        shape_images,
+    )
     from kerasdet.data.coco import from_coco
     from kerasdet.data.gallery import show
+    from kerasdet.data.joining import joint, relabelled
     from kerasdet.data.report import check, stats
     from kerasdet.data.source import load
     from kerasdet.data.stream import join
@@ -17,13 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
+    "classification_pipeline",
+    "clusters",
     "from_coco",
+    "from_image_folders",
     "from_tfds",
+    "from_tfds_classification",
     "from_voc",
     "from_yolo",
     "join",
+    "joint",
     "load",
     "pipeline",
+    "relabelled",
+    "shape_images",
     "shapes",
     "show",
     "stats",
@@ -33,13 +48,20 @@ __all__ = [
 # function's place.
 _HOMES = {
     "check": "report",
+    "classification_pipeline": "classification",
+    "clusters": "anchors",
     "from_coco": "coco",
+    "from_image_folders": "classification",
     "from_tfds": "tfds_reader",
+    "from_tfds_classification": "classification",
     "from_voc": "voc",
     "from_yolo": "yolo_txt",
     "join": "stream",
+    "joint": "joining",
     "load": "source",
     "pipeline": "batching",
+    "relabelled": "joining",
+    "shape_images": "classification",
     "shapes": "synthetic",
     "show": "gallery",
     "stats": "report",

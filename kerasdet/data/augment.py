@@ -3,6 +3,7 @@
 Every function takes an example (see `kerasdet.data.example`; only `image`, `boxes` and `labels` are
 looked at) and gives an `Augmented(image, boxes, labels)` at the network's size. All randomness is a
 function of the `seed` pair handed in, so a run that is repeated or resumed draws the same numbers.
+An `image_size` is (height, width), numbers or an int32 tensor (2,): in multi-scale training it changes.
 
 SSD's chain is Liu et al., SSD, arXiv:1512.02325, sec. 2.2 and 3.6, in the form of the authors'
 Caffe release: distort -> expand -> batch-sampler crop -> resize -> mirror (annotated_data_layer.cpp,
@@ -216,7 +217,8 @@ def cut(
     A box stays if its centre is in the window (`MeetEmitConstraint`), and is clipped to it.
     """
     source = example["image"]
-    place = _Placement.of(window, tf.shape(source)[:2], image_size)
+    network = tf.convert_to_tensor(image_size, tf.int32)
+    place = _Placement.of(window, tf.shape(source)[:2], network)
     (top, left), (bottom, right) = (tf.unstack(edge) for edge in (place.first, place.last))
     # The kernel behind tf.image.resize; several times faster than ops that take fractional windows.
     patch = tf.raw_ops.ResizeBilinear(
@@ -224,12 +226,13 @@ def cut(
     )[0]
     if distortion is not None:
         patch = distort(patch, distortion)
-    image = _on_fill(patch, place, image_size, fill)
+    image = on_fill(patch, place.offset, network, fill=fill, visible=place.visible)
+    image = tf.ensure_shape(image, static_shape(image_size))
     boxes, kept = place.follow(_corners(example["boxes"]), window)
     if mirror is not None:
         image, boxes = tf.cond(
             mirror,
-            lambda: (tf.reverse(image, [1]), _mirrored(boxes, image_size[1])),
+            lambda: (tf.reverse(image, [1]), mirrored(boxes, network[1])),
             lambda: (image, boxes),
         )
     return Augmented(image, boxes, tf.gather(example["labels"], kept))
@@ -248,13 +251,13 @@ class _Placement(NamedTuple):
     def of(cls, window, source_size, image_size):
         edges = tf.stack([window.origin, window.origin + window.size])  # (2 edges, 2 axes)
         edges = tf.clip_by_value(edges, 0, source_size)
-        scale = tf.constant(image_size, tf.float32) / tf.cast(window.size, tf.float32)
+        scale = tf.cast(image_size, tf.float32) / tf.cast(window.size, tf.float32)
         ends = tf.round(tf.cast(edges - window.origin, tf.float32) * scale)
         # A window beside the source sees none of it; one pixel keeps the shapes legal.
         visible = tf.reduce_all(edges[1] > edges[0])
         first = tf.minimum(edges[0], source_size - 1)
-        offset = tf.clip_by_value(tf.cast(ends[0], tf.int32), 0, tf.constant(image_size) - 1)
-        end = tf.clip_by_value(tf.cast(ends[1], tf.int32), offset + 1, tf.constant(image_size))
+        offset = tf.clip_by_value(tf.cast(ends[0], tf.int32), 0, image_size - 1)
+        end = tf.clip_by_value(tf.cast(ends[1], tf.int32), offset + 1, image_size)
         return cls(first, tf.maximum(edges[1], first + 1), offset, end - offset, visible)
 
     def follow(self, corners, window):
@@ -272,22 +275,37 @@ class _Placement(NamedTuple):
         return tf.gather(boxes, [1, 0, 3, 2], axis=-1), kept
 
 
-def _mirrored(boxes, width):
+def mirrored(boxes, width):
+    """Boxes (N, 4) of an image of this width, left and right swapped."""
     x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
+    width = tf.cast(width, tf.float32)
     return tf.stack([width - x2, y1, width - x1, y2], axis=-1)
 
 
-def _on_fill(patch, place: _Placement, image_size, fill):
-    """The patch (h, w, 3) at its place on a fill-coloured image (H, W, 3)."""
+def static_shape(image_size):
+    """The static shape of an image of this (height, width): unknown where that is a tensor."""
+    return (None, None, 3) if tf.is_tensor(image_size) else (*image_size, 3)
+
+
+def on_fill(patch, offset, image_size, *, fill, visible=True):
+    """The patch (h, w, 3), set with its upper left corner at `offset` into a plain image (H, W, 3).
+
+    Args:
+        patch: float32, inside the image.
+        offset: int32 (2,), y and x.
+        image_size: int32 (2,), height and width.
+        fill: RGB around the patch.
+        visible: bool scalar; if false there is nothing but fill.
+    """
+    size = tf.shape(patch)[:2]
 
     def padded():
-        behind = tf.constant(image_size) - place.offset - place.size
-        paddings = tf.pad(tf.stack([place.offset, behind], axis=-1), [[0, 1], [0, 0]])  # (3, 2)
-        lifted = tf.where(place.visible, patch - tf.constant(fill), 0.0)
+        paddings = tf.stack([offset, image_size - offset - size], axis=-1)
+        paddings = tf.pad(paddings, [[0, 1], [0, 0]])  # (3, 2)
+        lifted = tf.where(visible, patch - tf.constant(fill), 0.0)
         return tf.pad(lifted, paddings) + tf.constant(fill)
 
-    covers = tf.reduce_all(place.size == tf.constant(image_size)) & place.visible
-    return tf.ensure_shape(tf.cond(covers, lambda: patch, padded), (*image_size, 3))
+    return tf.cond(tf.reduce_all(size == image_size) & visible, lambda: patch, padded)
 
 
 def draw_distortion(chance, late, probability=0.5) -> Distortion:
@@ -349,16 +367,16 @@ def _saturation_and_hue(image, saturation, hue, gain):
     def moved_hue():
         up, down = tf.maximum(hue, 0.0) / 30.0, tf.minimum(hue, 0.0) / 30.0  # sixths of the wheel
         sixth = tf.math.reciprocal_no_nan(chroma)
-        angle = _select(
+        angle = select(
             tf.equal(value, red),
             (green - blue) * sixth + up,
-            _select(
+            select(
                 tf.equal(value, green),
                 (blue - red) * sixth + (up + 2.0),
                 (red - green) * sixth + (up + 4.0),
             ),
         )
-        angle = _select(angle < 0.0, angle + 6.0, angle)  # [0, 6)
+        angle = select(angle < 0.0, angle + 6.0, angle)  # [0, 6)
         angle = tf.maximum(angle + down, 0.0)
         teeth = (
             tf.abs(angle - 3.0) - 1.0,
@@ -375,6 +393,6 @@ def _saturation_and_hue(image, saturation, hue, gain):
     return tf.transpose(planes, (1, 2, 0))  # five times faster than stacking on the last axis
 
 
-def _select(condition, one, other):
+def select(condition, one, other):
     """`tf.where` for three equal shapes, without its broadcasting, which takes twice the time."""
     return tf.raw_ops.Select(condition=condition, x=one, y=other)

@@ -1,15 +1,13 @@
 """From a data set of examples to the batches that `fit` takes: order, augmentation, padding.
 
-Everything that is drawn at random is a function of (seed, epoch, place in the epoch): the order by
-a permutation of its own for every epoch, each example's augmentation by a seed of its own. So epoch 7
-is the same in a run that started at epoch 0 and in one that was resumed there with `first_epoch=7`,
-however many threads work on it.
+Order, seeds and sizes are `kerasdet.data.epochs`'; what is drawn at random is a function of (seed,
+epoch, place in the epoch) alone.
 """
 
-import itertools
+import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,9 @@ import tensorflow as tf
 
 from kerasdet.classes import are_generic
 from kerasdet.data import augment as augmentation
+from kerasdet.data import augment_yolo
+from kerasdet.data.augment import static_shape
+from kerasdet.data.epochs import Order, batched, planned
 from kerasdet.errors import InputError
 
 ID_BYTES = 64
@@ -27,8 +28,14 @@ _log = logging.getLogger("kerasdet.data")
 _AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "ssd": augmentation.ssd,
     "flip": augmentation.flip,
+    "yolo_v1": augment_yolo.yolo_v1,
+    "yolo_v2": augment_yolo.yolo_v2,
 }
-_BUFFER = 512  # decoded examples in a shuffle, where the reader cannot be asked for another order
+_RESIZES: dict[str, Callable[..., Any]] = {
+    "warp": augmentation.warp,
+    "letterbox": augment_yolo.letterbox,
+    "letterbox_smooth": functools.partial(augment_yolo.letterbox, smooth=True),
+}
 _MAX_BOXES = 100  # as many as COCO's evaluation looks at in an image (pycocotools, maxDets)
 
 
@@ -47,19 +54,24 @@ def pipeline(
     use_difficult: bool = True,
     shard: tuple[int, int] | None = None,
     drop_remainder: bool = False,
+    multi_scale: Sequence[int] | None = None,
+    multi_scale_every: int = 10,
 ) -> tf.data.Dataset:
     """Batches for `model.fit` and `model.evaluate`.
 
     A batch is `(images, targets)`: images float32 (B, H, W, 3), RGB 0..255, at the model's input
     size; targets `{"boxes": (B, G, 4) float32 pixels of the network's input, "labels": (B, G) int32,
     "image_id": (B, 64) uint8}`, padded with boxes 0 and labels -1. Crowd boxes are left out.
+    Examples with an "image_label", int32 scalar, hand it on as (B,).
 
     Args:
         examples: what a reader gives, or any data set of such elements (`kerasdet.data.example`).
-        model: a detector; anything with `image_size` (height, width) and `class_names`.
+        model: a detector; anything with `image_size` (height, width) and `class_names`, and where
+            whole images are not warped `resize`, "letterbox".
         batch_size: images a batch; the last batch of an epoch holds what is left.
-        augment: `"ssd"`, `"flip"`, a function `(example, image_size, seed (2,) int64) -> (image, boxes,
-            labels)`, or None: the whole image is resized, as `model.detect` does it.
+        augment: `"ssd"`, `"yolo_v1"`, `"yolo_v2"`, `"flip"`, a function `(example, image_size, seed
+            (2,) int64) -> (image, boxes, labels)`, or None: the whole image is resized, as
+            `model.detect` does it.
         shuffle: another order in every epoch. None: where there is augmentation. A reader of files
             is shuffled as a whole, before decoding; anything else through a buffer of that many examples
             (True: 512, or as many as there are in `cache=True`).
@@ -76,6 +88,9 @@ def pipeline(
         shard: (index, count): this worker's share. Workers' examples are disjoint and together
             all, but that shorter shares repeat one of theirs: all have equally many steps.
         drop_remainder: leave out a last batch that is not full.
+        multi_scale: sides in pixels; batches are square images of one of them, in place of the
+            model's `image_size`. YOLOv2's are `range(320, 609, 32)` (paper sec. 2).
+        multi_scale_every: batches until another size is drawn, counted from each epoch's first.
 
     Returns:
         The batches, with attributes `steps_per_epoch` (None if the number of examples is unknown),
@@ -84,63 +99,36 @@ def pipeline(
     Raises:
         InputError: if the data's classes are not the model's, or an argument makes no sense.
     """
-    _check(examples, model, batch_size, shard)
+    _check(examples, model)
+    plan = planned(
+        model,
+        batch_size,
+        multi_scale=multi_scale,
+        multi_scale_every=multi_scale_every,
+        shard=shard,
+        seed=seed,
+        first_epoch=first_epoch,
+        repeat=repeat,
+        drop_remainder=drop_remainder,
+    )
     if shuffle is None:
         shuffle = augment is not None
     if max_boxes is None:
-        max_boxes = _most_boxes(examples, use_difficult)
+        max_boxes = most_boxes(examples, use_difficult)
     elif max_boxes < 1:
         raise InputError(f"max_boxes must be 1 or more, not {max_boxes}")
-    index, count = shard or (0, 1)
-    size = _size(examples)
-    share, steps = _share(size, count, batch_size, drop_remainder)
-    drawn = augment is not None or bool(shuffle)
-    order = _Order(examples, shuffle, seed=seed, cache=cache, shard=(index, count), size=size)
-    prepare = _preparation(_transform(augment), tuple(model.image_size), max_boxes, use_difficult)
-
-    def one_epoch(epoch):
-        stream = order.epoch(epoch)
-        if share is not None:
-            stream = _exactly(stream, share, cached=bool(cache))
-
-        def prepare_one(place, example):
-            return prepare(example, _seed_pair(seed, epoch, place * count + index))
-
-        return (
-            stream.enumerate()
-            .map(prepare_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .batch(batch_size, drop_remainder=drop_remainder)
-        )
-
-    if repeat:
-        batches = tf.data.Dataset.range(first_epoch, 2**63 - 1).flat_map(one_epoch)
-    elif drawn:
-        batches = _next_epoch(first_epoch).flat_map(one_epoch)
-    else:
-        batches = one_epoch(tf.constant(first_epoch, tf.int64))
-    number = tf.data.INFINITE_CARDINALITY if repeat else steps
-    if number is not None:  # without it Keras has no progress bar, and warns at the end of data
-        batches = batches.apply(tf.data.experimental.assert_cardinality(number))
-    if shard is not None:  # else TensorFlow's strategies would shard a second time
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        batches = batches.with_options(options)
-    batches = batches.prefetch(tf.data.AUTOTUNE)
-    batches.steps_per_epoch = steps
+    order = Order(examples, shuffle, seed=seed, cache=cache, shard=plan.worker)
+    share, steps = plan.share(order.size)
+    batches = batched(
+        lambda epoch: order.epoch(epoch, share=share),
+        preparation(transform_of(augment, model), max_boxes, use_difficult),
+        plan,
+        steps=steps,
+        drawn=augment is not None or bool(shuffle),
+    )
     batches.class_names = list(model.class_names)
     batches.max_boxes = max_boxes
     return batches
-
-
-def _share(size, count, batch_size, drop_remainder) -> tuple[int | None, int | None]:
-    """Examples and batches of one worker in an epoch; None where the size is not known."""
-    if size is None:
-        return None, None
-    share = math.ceil(size / count)
-    steps = share // batch_size if drop_remainder else math.ceil(share / batch_size)
-    if steps == 0:
-        raise InputError(f"{share} examples do not fill one batch of {batch_size}")
-    return share, steps
 
 
 def image_ids(rows: Any) -> list[str]:
@@ -149,71 +137,8 @@ def image_ids(rows: Any) -> list[str]:
     return [row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in rows]
 
 
-class _Order:
-    """The examples of one worker, in the order of each epoch."""
-
-    def __init__(self, examples, shuffle, *, seed, cache, shard, size):
-        self.shuffle, self.seed, self.size = shuffle, seed, size
-        self.index, self.count = shard
-        self.reordered = None if cache else getattr(examples, "reordered", None)
-        if self.reordered is not None:
-            return
-        if self.count > 1:
-            examples = examples.shard(self.count, self.index)
-        if cache:
-            examples = examples.cache() if cache is True else examples.cache(str(cache))
-        self.examples = examples
-        whole = size if cache is True and size is not None else _BUFFER
-        self.buffer = whole if shuffle is True else int(shuffle)
-
-    def epoch(self, number):
-        """The data set of the examples of this epoch (int64 scalar tensor)."""
-        if self.reordered is not None:
-            places = tf.range(self.size, dtype=tf.int64)
-            if self.shuffle:
-                places = tf.random.experimental.stateless_shuffle(
-                    places, _seed_pair(self.seed, number, -1)
-                )
-            places = places[self.index :: self.count]
-            return self.reordered(tf.data.Dataset.from_tensor_slices(places))
-        if not self.shuffle:
-            return self.examples
-        drawn = tf.random.stateless_uniform(
-            (), _seed_pair(self.seed, number, -1), maxval=2**31 - 1, dtype=tf.int64
-        )
-        # Of this epoch's graph alone: the order must not depend on the global seed, and `shuffle` does
-        # not take a tensor as its seed where the global one is 0.
-        tf.compat.v1.set_random_seed(1)
-        return self.examples.shuffle(self.buffer, seed=drawn, reshuffle_each_iteration=False)
-
-
-def _seed_pair(seed, epoch, place):
-    """Seeds that no two (epoch, place) share; place -1 is the order's. Below 2**31 places."""
-    return tf.stack([tf.constant(seed, tf.int64), epoch * 2**31 + tf.cast(place, tf.int64)])
-
-
-def _next_epoch(first: int) -> tf.data.Dataset:
-    """One element, the number of the epoch: one more in every iteration over the data set."""
-    numbers = itertools.count(first)
-
-    def take(_):
-        number = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
-        return tf.ensure_shape(number, ())
-
-    return tf.data.Dataset.range(1).map(take)
-
-
-def _exactly(stream, size, *, cached):
-    """The first `size` of the stream; it starts again if images that cannot be read are missing."""
-    if not cached:
-        return stream.repeat().take(size)
-    # A cache counts as filled only once the end behind the last example has been seen.
-    endless = stream.repeat().enumerate()
-    return endless.take_while(lambda place, _: place < size).map(lambda _, example: example)
-
-
-def _preparation(transform, image_size, max_boxes, use_difficult):
-    """The graph function (example, seed) to (image, targets) of one example."""
+def preparation(transform, max_boxes, use_difficult=True):
+    """The graph function (example, image_size, seed) to (image, targets) of one example."""
     told = False
 
     def tell(number):
@@ -228,7 +153,7 @@ def _preparation(transform, image_size, max_boxes, use_difficult):
             )
         return np.int64(0)
 
-    def prepare(example, seed):
+    def prepare(example, image_size, seed):
         kept = tf.ones_like(example["labels"], tf.bool)
         if "crowd" in example:
             kept &= ~example["crowd"]
@@ -239,7 +164,9 @@ def _preparation(transform, image_size, max_boxes, use_difficult):
         image, boxes, labels = transform({**example, **objects}, image_size, seed)
         boxes, labels = _padded(boxes, labels, max_boxes, tell)
         targets = {"boxes": boxes, "labels": labels, "image_id": _id_bytes(example)}
-        return tf.ensure_shape(tf.cast(image, tf.float32), (*image_size, 3)), targets
+        if "image_label" in example:
+            targets["image_label"] = tf.cast(example["image_label"], tf.int32)
+        return tf.ensure_shape(tf.cast(image, tf.float32), static_shape(image_size)), targets
 
     return prepare
 
@@ -270,9 +197,13 @@ def _id_bytes(example):
     return tf.ensure_shape(tf.io.decode_raw(tail, tf.uint8, fixed_length=ID_BYTES), (ID_BYTES,))
 
 
-def _transform(augment):
+def transform_of(augment, model) -> Callable[..., Any]:
+    """The function (example, image_size, seed) that `augment` means for this model."""
     if augment is None:
-        return lambda example, image_size, _: augmentation.warp(example, image_size)
+        resize = getattr(model, "resize", "warp")
+        if resize not in _RESIZES:
+            raise InputError(f"resize of a model is {' or '.join(_RESIZES)}, not {resize!r}")
+        return lambda example, image_size, _: _RESIZES[resize](example, image_size)
     if callable(augment):
         return augment
     if augment not in _AUGMENTATIONS:
@@ -281,15 +212,8 @@ def _transform(augment):
     return _AUGMENTATIONS[augment]
 
 
-def _size(examples) -> int | None:
-    """How many examples there are, images that cannot be read included; None if not known."""
-    if getattr(examples, "records", None) is not None:
-        return len(examples.records)
-    size = int(getattr(examples, "size", examples.cardinality()))  # `size` where a filter hides it
-    return size if size >= 0 else None
-
-
-def _most_boxes(examples, use_difficult) -> int:
+def most_boxes(examples, use_difficult=True) -> int:
+    """The most objects of an image, rounded up to a multiple of 8; 100 where it is not known."""
     records = getattr(examples, "records", None)
     if records is None:
         return _MAX_BOXES
@@ -300,11 +224,7 @@ def _most_boxes(examples, use_difficult) -> int:
     return 8 * math.ceil(most / 8)
 
 
-def _check(examples, model, batch_size, shard) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
-    if shard is not None and not 0 <= shard[0] < shard[1]:
-        raise InputError(f"shard must be (index, count) with 0 <= index < count, not {shard}")
+def _check(examples, model) -> None:
     spec = examples.element_spec
     missing = {"image", "boxes", "labels"} - set(spec if isinstance(spec, dict) else ())
     if missing:
@@ -312,6 +232,11 @@ def _check(examples, model, batch_size, shard) -> None:
             f"pipeline wants examples, dicts with image, boxes and labels; {', '.join(sorted(missing))}"
             f" missing in {spec}"
         )
+    check_classes(examples, model)
+
+
+def check_classes(examples, model) -> None:
+    """Raises an `InputError` if the data's classes are not the model's."""
     theirs, ours = getattr(examples, "class_names", None), list(model.class_names)
     if theirs is None or list(theirs) == ours:
         return

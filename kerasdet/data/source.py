@@ -3,11 +3,17 @@
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import parse_qsl
 
+from kerasdet.data.classification import (
+    from_image_folders,
+    from_tfds_classification,
+    shape_images,
+)
 from kerasdet.data.coco import from_coco
 from kerasdet.data.stream import join
-from kerasdet.data.synthetic import shapes
+from kerasdet.data.synthetic import CLASS_NAMES, shapes
 from kerasdet.data.tfds_reader import from_tfds
 from kerasdet.data.voc import from_voc
 from kerasdet.data.yolo_txt import from_yolo
@@ -20,7 +26,7 @@ yolo:data.yaml[:SPLIT]          YOLO text labels as data.yaml says; SPLIT is tra
 yolo:IMAGES/,LABELS/            YOLO text labels in two folders
 tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:voc/2007:train+validation
 shapes[:SPLIT]                  rendered shapes, no files needed
-Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1,
+Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1&classes=star,cross,
 tfds:voc/2007?data_dir=DIR, or for every kind of file ?names=coco (or voc, or a text file of names).
 A + joins data in files: voc:VOC2007:trainval+voc:VOC2012:trainval."""
 """The forms that `load` takes, for help texts."""
@@ -31,7 +37,7 @@ _OPTIONS = {
     "coco": {"names"},
     "yolo": {"names"},
     "tfds": {"names", "data_dir"},
-    "shapes": {"count", "size", "objects", "seed"},
+    "shapes": {"count", "size", "objects", "seed", "classes"},
 }
 
 
@@ -52,6 +58,52 @@ def load(spec: str, *, strict: bool = False, class_names: Sequence[str] | str | 
     parts = re.split(rf"\+(?=(?:{'|'.join(_KINDS)})[:?]|shapes$)", os.fspath(spec))
     datasets = [_load_one(part.strip(), strict, class_names) for part in parts]
     return join(*datasets) if len(datasets) > 1 else datasets[0]
+
+
+IMAGE_FORMS = """\
+folders:DIR[:SPLIT]             one folder a class, in DIR or in its folder SPLIT
+tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:imagenet2012:validation
+shapes[:SPLIT]                  rendered shapes, one an image, no files needed
+Options follow a ?, as above."""
+"""The forms that `load_images` takes, for help texts."""
+
+
+def load_images(spec: str, *, strict: bool = False):
+    """Opens classification data, images with one label each, that a word names (`IMAGE_FORMS`).
+
+    Args:
+        spec: one of the forms.
+        strict: the first image that cannot be used is an error.
+
+    Returns:
+        The data set of examples (`kerasdet.data.classification`).
+
+    Raises:
+        InputError: for a word of no such form, with the forms; and as the readers raise.
+    """
+    head, _, query = os.fspath(spec).partition("?")
+    kind, _, place = head.partition(":")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    known = {"folders": {"names"}, "tfds": {"names", "data_dir"}}
+    known["shapes"] = _OPTIONS["shapes"] - {"objects"}
+    if kind not in known or (kind != "shapes" and not place):
+        raise InputError(f"Data of labelled images is not {spec!r}. It is one of:\n{IMAGE_FORMS}")
+    for key in options:
+        if key not in known[kind]:
+            there = ", ".join(sorted(known[kind]))
+            raise InputError(f"{kind} has no option {key!r}, but {there}: {spec!r}.")
+    if kind == "shapes":
+        arguments = _shape_arguments(spec, options)
+        arguments.pop("max_objects")
+        return shape_images(split=place or "train", **arguments)
+    place, split = _split(place)
+    names: Any = options.get("names")
+    if kind == "folders":
+        return from_image_folders(place, split, class_names=names, strict=strict)
+    data_dir = options.get("data_dir")
+    return from_tfds_classification(
+        place, split or "train", data_dir=data_dir, class_names=names, strict=strict
+    )
 
 
 def _load_one(spec: str, strict: bool, class_names: Sequence[str] | str | None):
@@ -95,6 +147,10 @@ def _split(place: str) -> tuple[str, str | None]:
 
 
 def _shapes(spec: str, split: str, options: dict[str, str]):
+    return shapes(split=split or "train", **_shape_arguments(spec, options))
+
+
+def _shape_arguments(spec: str, options: dict[str, str]) -> dict[str, Any]:
     try:
         sides = [int(side) for side in options.get("size", "160").split("x")]
         count, objects, seed = (
@@ -106,13 +162,13 @@ def _shapes(spec: str, split: str, options: dict[str, str]):
     if len(sides) > 2:
         raise _wrong(spec, "size is one number, or height x width as in 120x160")
     height, width = sides[0], sides[-1]
-    return shapes(
-        count,
-        split=split or "train",
-        image_size=(height, width),
-        max_objects=objects,
-        seed=seed,
-    )
+    return {
+        "count": count,
+        "image_size": (height, width),
+        "max_objects": objects,
+        "seed": seed,
+        "classes": options["classes"].split(",") if "classes" in options else CLASS_NAMES,
+    }
 
 
 def _guess(path: str) -> str:

@@ -1,6 +1,7 @@
 """From records to the stream of examples, decoded lazily and in parallel."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -64,7 +65,7 @@ def attach(
     dataset: tf.data.Dataset,
     *,
     class_names: Sequence[str],
-    records: Sequence[Record] | None,
+    records: Sequence[Any] | None,
     inspector: Inspector,
     name: str,
 ) -> None:
@@ -139,7 +140,7 @@ class _Loader:
 
     def report_lost(self, indices):
         for record in (self.records[index] for index in indices):
-            reason = _reason(record.path) or "it cannot be loaded"
+            reason = reason_lost(record.path) or "it cannot be loaded"
             self.inspector.unreadable(record.path or record.image_id, reason)
 
     def report_size(self, index, size):
@@ -189,7 +190,7 @@ def _check_not_empty(records: Sequence[Record], inspector: Inspector, name: str)
 
 
 def _check_image(record: Record, inspector: Inspector) -> None:
-    reason = _reason(record.path)
+    reason = reason_lost(record.path)
     if reason:
         inspector.report(record.path, "", rule=UNREADABLE_IMAGE, value=reason, action="skipped")
     height, width = decoding.header_size(record.path)
@@ -210,7 +211,8 @@ def _wrong_size(record: Record, height: int, width: int) -> Problem:
     )
 
 
-def _reason(path: str) -> str:
+def reason_lost(path: str) -> str:
+    """Why the image in this file cannot be had, in a few words; "" if it can."""
     if not path:
         return "it could not be made"
     try:

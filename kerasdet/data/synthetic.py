@@ -6,6 +6,7 @@ made from (seed, split, index) alone, so it can be made again at any time and no
 one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ def shapes(
     image_size: int | tuple[int, int] = 160,
     max_objects: int = 5,
     seed: int = 0,
+    classes: Sequence[str] = CLASS_NAMES,
 ):
     """Makes a data set of rendered shapes with exact boxes.
 
@@ -47,13 +49,15 @@ def shapes(
         image_size: pixels, a number or (height, width).
         max_objects: 1 to as many are drawn, all numbers equally often where there is room.
         seed: another one gives other images.
+        classes: which kinds of `CLASS_NAMES`, in label order; there are no others in the images.
 
     Returns:
         The data set of examples (`kerasdet.data.example`), rendered when needed and then kept in
         memory up to 1 GiB.
 
     Raises:
-        InputError: for a count or number of objects below 1, or sides below 32 or above 4096.
+        InputError: for a count or number of objects below 1, sides below 32 or above 4096, or
+            classes that there are not.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if count < 1 or max_objects < 1:
@@ -61,12 +65,17 @@ def shapes(
     if not (32 <= height <= 4096 and 32 <= width <= 4096):
         raise InputError(f"image_size of shapes lies between 32 and 4096, not {image_size}")
 
+    names = tuple(classes)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(CLASS_NAMES):
+        there = ", ".join(CLASS_NAMES)
+        raise InputError(f"classes of shapes are some of {there}, each once, not {classes!r}")
+
     def generator(index, purpose):
         key = [seed % 2**32, index, purpose, *split.encode()]
         return np.random.default_rng(key)
 
     def layout(index):
-        return _layout(generator(index, 0), height, width, max_objects)
+        return _layout(generator(index, 0), height, width, max_objects, names)
 
     records = []
     for index in track(range(count), "Placing shapes"):
@@ -87,7 +96,9 @@ def shapes(
         return image
 
     name = f"shapes:{split}?count={count}&size={height}x{width}&objects={max_objects}&seed={seed}"
-    return to_dataset(records, CLASS_NAMES, ex.Inspector(), name, pixels=pixels)
+    if names != CLASS_NAMES:
+        name += f"&classes={','.join(names)}"
+    return to_dataset(records, names, ex.Inspector(), name, pixels=pixels)
 
 
 class _Shape(NamedTuple):
@@ -98,14 +109,20 @@ class _Shape(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-def _layout(rng: np.random.Generator, height: int, width: int, max_objects: int) -> list[_Shape]:
+def _layout(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    max_objects: int,
+    names: tuple[str, ...] = CLASS_NAMES,
+) -> list[_Shape]:
     owner = np.full((height, width), -1, np.int16)  # index of the topmost object
     shapes: list[_Shape] = []
     areas: list[int] = []
     number = 0 if rng.random() < _EMPTY else rng.integers(1, max_objects + 1)
     for _ in range(number):
         for _ in range(8):  # attempts to find room
-            shape = _place(rng, height, width)
+            shape = _place(rng, height, width, names)
             painted = shape.cover >= 128
             under = owner[
                 shape.top : shape.top + painted.shape[0], shape.left : shape.left + painted.shape[1]
@@ -120,12 +137,14 @@ def _layout(rng: np.random.Generator, height: int, width: int, max_objects: int)
     return shapes
 
 
-def _place(rng: np.random.Generator, height: int, width: int) -> _Shape:
-    label = int(rng.integers(len(CLASS_NAMES)))
+def _place(
+    rng: np.random.Generator, height: int, width: int, names: tuple[str, ...] = CLASS_NAMES
+) -> _Shape:
+    label = int(rng.integers(len(names)))
     low, high = np.log(_SIDES)
     # Even in the logarithm: as many small objects as large ones.
     side = np.exp(rng.uniform(low, high)) * min(height, width)
-    points = _outline(CLASS_NAMES[label], rng)
+    points = _outline(names[label], rng)
     points -= points.min(0)
     points *= side / points.max()
     size = np.ceil(points.max(0)).astype(int)  # width, height

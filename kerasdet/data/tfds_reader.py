@@ -12,7 +12,7 @@ from kerasdet.data import example as ex
 from kerasdet.data.stream import attach
 from kerasdet.errors import InputError
 
-_IDS = ("image/filename", "image/id", "image_id", "filename", "id")
+ID_FEATURES = ("image/filename", "image/id", "image_id", "filename", "id")
 
 
 def from_tfds(
@@ -42,6 +42,26 @@ def from_tfds(
         InputError: without `tensorflow-datasets`, for an unknown name or split, without a network
             where one is needed, or for a builder without boxes and labels.
     """
+    tfds, builder = opened(builder, split, data_dir)
+    layout = _layout(tfds, builder)
+    source = encoded(tfds, builder, split, layout.image)
+    name = f"tfds:{builder.info.full_name}:{split}"
+    inspector = ex.Inspector(strict)
+    names = names_of.resolve(class_names) or list(layout.names)
+    for other in sorted(set(layout.names) - set(names)):
+        inspector.report(name, "", rule=ex.UNKNOWN_CLASS, value=other, action="its objects dropped")
+    dataset = _examples(source, layout, names, inspector, name)
+    attach(dataset, class_names=names, records=None, inspector=inspector, name=name)
+    dataset.size = int(source.cardinality())  # leaving out broken images hides it from TensorFlow
+    return dataset
+
+
+def opened(builder: Any, split: str, data_dir: str | None) -> tuple[Any, Any]:
+    """The package, and the builder by that name, prepared and with that split.
+
+    Raises:
+        InputError: as `from_tfds`.
+    """
     try:
         import importlib_resources  # noqa: F401  tensorflow-datasets 4.9.10 forgets to require it
         import tensorflow_datasets as tfds
@@ -55,25 +75,20 @@ def from_tfds(
     if split.split("[")[0].split("+")[0] not in {*builder.info.splits, "all"}:
         there = ", ".join(sorted(builder.info.splits)) or "none"
         raise InputError(f"{builder.info.full_name} has no split {split!r}; there: {there}")
-    layout = _layout(tfds, builder)
+    return tfds, builder
+
+
+def encoded(tfds: Any, builder: Any, split: str, image: str) -> tf.data.Dataset:
+    """The split in order, with the feature `image` not decoded yet."""
     try:
-        source = builder.as_dataset(
+        return builder.as_dataset(
             split=split,
             shuffle_files=False,
-            decoders={layout.image: tfds.decode.SkipDecoding()},
+            decoders={image: tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(add_tfds_id=True),
         )
     except ValueError as error:  # a slice that is wrong, "train[:200%]"
         raise InputError(f"{builder.info.full_name}, split {split!r}: {error}") from error
-    name = f"tfds:{builder.info.full_name}:{split}"
-    inspector = ex.Inspector(strict)
-    names = names_of.resolve(class_names) or list(layout.names)
-    for other in sorted(set(layout.names) - set(names)):
-        inspector.report(name, "", rule=ex.UNKNOWN_CLASS, value=other, action="its objects dropped")
-    dataset = _examples(source, layout, names, inspector, name)
-    attach(dataset, class_names=names, records=None, inspector=inspector, name=name)
-    dataset.size = int(source.cardinality())  # leaving out broken images hides it from TensorFlow
-    return dataset
 
 
 class _Layout(NamedTuple):
@@ -127,7 +142,7 @@ def _layout(tfds: Any, builder: Any) -> _Layout:
             label=label,
             names=tuple(inner[label].names),
             order=getattr(form, "name", None) or "REL_YXYX",
-            image_id=next((k for k in _IDS if k in features), "tfds_id"),
+            image_id=next((k for k in ID_FEATURES if k in features), "tfds_id"),
             difficult="is_difficult" if "is_difficult" in inner else None,
             crowd="is_crowd" if "is_crowd" in inner else None,
             area="area" if "area" in inner else None,

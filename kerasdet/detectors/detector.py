@@ -1,17 +1,17 @@
 """What every detector is: a functional Keras model with one training step and `detect`."""
 
+import copy
 import math
-from pathlib import Path
+from numbers import Integral
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasdet.errors import InputError, TrainingError
+from kerasdet.images import RESIZES, each_image, placement, read_image, resized
 from kerasdet.suppression import Detections
-
-# Variables that weight decay moves; biases, normalisation's scales and gains are left alone.
-_DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel")
+from kerasdet.weight_decay import penalty, replica_count, spare_others
 
 # Images `detect` sends through the network together.
 _DETECT_BATCH = 8
@@ -24,25 +24,50 @@ class Detector(keras.Model):
     should be), `loss_terms` (named scalars) and `decode` (raw outputs to `Detections`).
 
     Args:
-        inputs: (B, H, W, 3) Keras tensor: RGB, 0..255.
+        inputs: (B, H, W, 3) Keras tensor: RGB, 0..255. H and W may be None: a network for
+            images of any size that `image_stride` divides. Or a dict with it as "images".
         outputs: dict of named Keras tensors.
         class_names: names of the labels 0..K-1.
+        image_size: (height, width), or the side of a square; only where H and W are None.
+        resize: "warp" or "letterbox"; None for the class's own.
         **kwargs: what `keras.Model` takes.
 
     Attributes:
         class_names: list of K strings.
         num_classes: K.
-        image_size: (height, width) of the network input, pixels.
+        image_size: (height, width) of the network input, pixels; may be set where the
+            network takes several.
+        image_stride: what divides every side of the input.
+        resize: how a photo comes to that size: "warp", its aspect given up, or "letterbox",
+            kept between grey bars.
+        precision: the dtype policy that its layers were made in.
+        augmentation: what a `Recipe` that names none trains with, as `kerasdet.data.pipeline`
+            takes it.
+        images_seen: integer variable, images trained on, in a detector whose loss depends on
+            it and that asked for it with `_count_images`; else None.
         loss_names: names of the terms that `loss_terms` returns.
     """
 
     loss_names: tuple[str, ...] = ()
+    resize = "warp"
+    image_stride = 1
+    images_seen = None
+    augmentation = "flip"
 
-    def __init__(self, inputs, outputs, *, class_names, **kwargs):
+    def __init__(self, inputs, outputs, *, class_names, image_size=None, resize=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)
-        self.image_size = tuple(inputs.shape[1:3])
+        self.precision = keras.config.dtype_policy().name
+        if resize is not None:
+            self.resize = resize
+        if self.resize not in RESIZES:
+            raise InputError(f"resize wants one of {', '.join(RESIZES)}, not {self.resize!r}.")
+        images = inputs["images"] if isinstance(inputs, dict) else inputs
+        self._input_size = tuple(images.shape[1:3])
+        self._image_size = self._input_size
+        if image_size is not None:
+            self.image_size = image_size
         self.weight_decay = 0.0
         self._terms = {}  # name to running mean
         self._batch_ids = _BatchIds(name="batch_ids")
@@ -50,16 +75,28 @@ class Detector(keras.Model):
 
     # ------------------------------------------------------------------ for the detector's file
 
-    def assign(self, targets):
+    def assign(self, targets, inputs=None):
         """Padded objects to training targets of static shape; no gradient flows through it.
 
         Args:
-            targets: {"boxes": (B, G, 4) pixels of the network input, "labels": (B, G)}.
+            targets: {"boxes": (B, G, 4) pixels of the network input, "labels": (B, G)}, and
+                whatever else the batches carry.
+            inputs: the batch's images; a network for images of several sizes learns from
+                them which one this batch has.
 
         Returns:
             Whatever `loss_terms` reads.
         """
         raise TypeError(f"{type(self).__name__} does not say how objects become targets.")
+
+    def sampled_inputs(self, inputs, assigned):
+        """What the network sees of a batch's inputs: all of them, where `assign` draws no sample.
+
+        Args:
+            inputs: the batch's.
+            assigned: what `assign` returned for it.
+        """
+        return inputs
 
     def loss_terms(self, outputs, assigned) -> dict:
         """Named scalar losses whose sum is trained on, in float32.
@@ -83,6 +120,88 @@ class Detector(keras.Model):
         """
         raise TypeError(f"{type(self).__name__} does not say how its outputs are read.")
 
+    def _count_images(self):
+        """Makes `images_seen`, a weight that training counts up."""
+        # "int": 64 bits on TensorFlow, whose GPU kernels leave 32-bit counters to the CPU.
+        self.images_seen = self.add_weight(
+            name="images_seen",
+            shape=(),
+            dtype="int",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    # ------------------------------------------------------------------ the network's input
+
+    @property
+    def image_size(self):
+        """(height, width) that photos are brought to."""
+        return self._image_size
+
+    @image_size.setter
+    def image_size(self, size):
+        self._image_size = self._checked_size(size)
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether `image_size` may be set."""
+        return None in self._input_size
+
+    def _checked_size(self, size):
+        sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+        whole = len(sides) == 2 and all(isinstance(side, Integral) for side in sides)
+        if not whole or any(side < 1 or side % self.image_stride for side in sides):
+            multiples = f"multiples of {self.image_stride}" if self.image_stride > 1 else "positive"
+            raise InputError(f"image_size wants whole numbers, {multiples}, not {size!r}.")
+        fixed = self._input_size
+        if any(own not in (None, side) for own, side in zip(fixed, sides, strict=True)):
+            raise InputError(
+                f"{self.name} was built for images of {fixed[0]}x{fixed[1]} alone, not {size!r}."
+            )
+        return tuple(int(side) for side in sides)
+
+    # ------------------------------------------------------------------ saving
+
+    def _arguments(self) -> dict:
+        """The constructor's arguments; a detector's file says them."""
+        raise TypeError(f"{type(self).__name__} does not say what it was built with.")
+
+    def get_config(self):
+        """Constructor arguments, what was set since, the precision, and which layers are frozen.
+
+        A model as backbone travels whole.
+        """
+        frozen = [layer.name for layer in self.layers if layer.weights and not layer.trainable]
+        config = {**self._arguments(), "name": self.name, "trainable": self.trainable}
+        if self.takes_any_size:
+            config["image_size"] = self.image_size
+        if isinstance(config.get("backbone"), keras.Model):
+            config["backbone"] = keras.saving.serialize_keras_object(config["backbone"])
+        return config | {"resize": self.resize, "frozen": frozen, "precision": self.precision}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Builds the same network in the same precision; weights are loaded apart."""
+        config = dict(config)
+        trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
+        if isinstance(config.get("backbone"), dict):
+            config["backbone"] = keras.saving.deserialize_keras_object(
+                copy.deepcopy(config["backbone"]),  # Keras empties what it reads
+                custom_objects=custom_objects,
+            )
+        of_process = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(config.pop("precision", of_process))
+        try:
+            model = cls(**config)
+        finally:
+            keras.config.set_dtype_policy(of_process)
+        if not trainable:
+            model.trainable = False
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        return model
+
     # ------------------------------------------------------------------ training
 
     def compile(self, optimizer="sgd", *, weight_decay=0.0, **kwargs):
@@ -96,10 +215,7 @@ class Detector(keras.Model):
             **kwargs: as in `keras.Model.compile`.
         """
         optimizer = keras.optimizers.get(optimizer)
-        decaying = getattr(optimizer, "inner_optimizer", optimizer)  # within a LossScaleOptimizer
-        if getattr(decaying, "weight_decay", None) and not decaying.built:
-            spared = [v for v in self.trainable_variables if not _decays(v)]
-            decaying.exclude_from_weight_decay(var_list=spared)
+        spare_others(optimizer, self.trainable_variables)
         self.weight_decay = weight_decay
         for name in (*self.loss_names, *(["weight_decay"] if weight_decay else [])):
             if name not in self._terms:
@@ -120,36 +236,47 @@ class Detector(keras.Model):
 
     def train_step(self, *args):
         """One step on TensorFlow (data) or JAX (state, data): targets assigned, then Keras' own."""
-        *state, data = args
-        return super().train_step(*state, self._with_assigned(data))
+        return super().train_step(*self._assigning(*args))
 
     def test_step(self, *args):
         """One evaluation step, with the same targets."""
-        *state, data = args
-        return super().test_step(*state, self._with_assigned(data))
+        return super().test_step(*self._assigning(*args))
+
+    def _assigning(self, *args):
+        """(data) or JAX's (state, data), with targets; random states that `assign` moved as well."""
+        if len(args) == 1:
+            return (self._with_assigned(*args),)
+        (trainable, rest, *others), data = args
+        variables = self.non_trainable_variables
+        with keras.StatelessScope(state_mapping=list(zip(variables, rest, strict=True))) as scope:
+            data = self._with_assigned(data)
+        rest = [scope.get_current_value(variable) for variable in variables]
+        return (trainable, rest, *others), data
 
     def _with_assigned(self, data):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise InputError("A detector's losses take no sample weights; leave sample_weight out.")
-        assigned = keras.tree.map_structure(ops.stop_gradient, self.assign(targets))
+        assigned = keras.tree.map_structure(ops.stop_gradient, self.assign(targets, inputs))
+        inputs = self.sampled_inputs(inputs, assigned)
         return inputs, {"assigned": assigned, "image_id": targets.get("image_id")}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of `loss_terms`, weight decay and Keras' own penalties; each is tracked by name."""
         terms = dict(self.loss_terms(y_pred, y["assigned"]))
         if self.weight_decay:
-            decayed = [v for v in self.trainable_variables if _decays(v)]
-            squares = [ops.sum(ops.square(ops.cast(v, "float32"))) for v in decayed]
-            terms["weight_decay"] = self.weight_decay / 2 * sum(squares)
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]  # Keras weighs its "loss" by it too
+            terms["weight_decay"] = penalty(self.trainable_variables, self.weight_decay)
+        count = _images_in(keras.tree.flatten(x)[0])  # Keras weighs its "loss" by it too
         for name, value in terms.items():
-            self._terms[name].update_state(value, sample_weight=batch_size)
+            self._terms[name].update_state(value, sample_weight=count)
+        if training and self.images_seen is not None:
+            here = ops.cast(count * replica_count(), self.images_seen.dtype)
+            self.images_seen.assign_add(here)
         if y["image_id"] is not None:
             self._batch_ids.update_state(y["image_id"])
         total = sum(terms.values()) + sum(self.losses)
         # Keras adds replicas' gradients up, and divides only its own losses.
-        return total / _replica_count()
+        return total / replica_count()
 
     def get_metrics_result(self):
         """Keras' metrics without the record of image ids."""
@@ -190,12 +317,12 @@ class Detector(keras.Model):
         Raises:
             InputError: if something is not an image.
         """
-        images = [read_image(image, where) for where, image in _each(images)]
+        images = [read_image(image, where) for where, image in each_image(images)]
         run = self._detect_function(score_threshold, iou_threshold, max_detections)
         found = []
         for start in range(0, len(images), _DETECT_BATCH):
             chunk = images[start : start + _DETECT_BATCH]
-            batch = np.stack([warp(image, self.image_size) for image in chunk])
+            batch = np.stack([resized(image, self.image_size, self.resize) for image in chunk])
             if len(images) > _DETECT_BATCH:  # one size, one compilation
                 batch = np.pad(batch, [(0, _DETECT_BATCH - len(chunk)), (0, 0), (0, 0), (0, 0)])
             arrays = [ops.convert_to_numpy(array) for array in run(batch)]
@@ -204,22 +331,21 @@ class Detector(keras.Model):
         return found
 
     def _in_source(self, padded, shape):
-        """Trims one image's rows and scales its boxes from the network input to the image."""
+        """Trims one image's rows and brings its boxes from the network input to the image."""
         count = int(padded.count)
         height, width = shape[:2]
-        scale = (
-            np.array([width, height, width, height]) / np.array(self.image_size * 2)[[1, 0, 1, 0]]
-        )
-        boxes = padded.boxes[:count] * scale.astype("float32")
-        boxes = np.clip(boxes, 0, np.array([width, height, width, height], "float32"))
+        place = placement((height, width), self.image_size, self.resize)
+        boxes = (padded.boxes[:count] - np.array(place.offset)) / np.array(place.scale)
+        boxes = np.clip(boxes, 0, [width, height, width, height]).astype("float32")
         found = Detections(boxes, padded.scores[:count], padded.labels[:count], count)
         found.names = [self.class_names[label] for label in found.labels]
         return found
 
     def _detect_function(self, *thresholds):
-        """Network and `decode` compiled together, once for each set of thresholds."""
-        functions = self._detect_functions.by_thresholds
-        if thresholds not in functions:
+        """Network and `decode` compiled together, once for each size and set of thresholds."""
+        functions = self._detect_functions.by_use
+        use = (self.image_size, *thresholds)
+        if use not in functions:
             score_threshold, iou_threshold, max_detections = thresholds
 
             def read(outputs):
@@ -230,147 +356,58 @@ class Detector(keras.Model):
                     max_detections=max_detections,
                 )
 
-            functions[thresholds] = _compiled(self, read)
-        return functions[thresholds]
+            functions[use] = compiled(self, read, (None, *self.image_size, 3))
+        return functions[use]
+
+
+def _images_in(images):
+    """How many images a batch has, as a number that hangs on the data.
+
+    A step that finds the data at their end must not count, and on TensorFlow a batch size known
+    beforehand would.
+    """
+    first = images[:, 0, 0, 0]
+    return ops.sum(ops.cast(ops.isfinite(first), "int32") * 0 + 1)
 
 
 class _Untracked:
     """Holds compiled functions; Keras would track a bare dict and fail to save its keys."""
 
     def __init__(self):
-        self.by_thresholds = {}
+        self.by_use = {}
 
 
-def _compiled(model, read):
-    """A function from a NumPy batch to `read(model(batch))`, compiled by the back end."""
+def compiled(model, read, shapes):
+    """A function from NumPy inputs to `read(model(inputs))`, compiled by the back end.
+
+    Args:
+        model: a Keras model.
+        read: of its outputs.
+        shapes: of the input, or a dict of them; None where a side is not known.
+    """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        height, width = model.image_size
-        batch = tf.TensorSpec((None, height, width, 3), tf.float32)
+        if isinstance(shapes, dict):
+            spec = {name: tf.TensorSpec(shape, tf.float32) for name, shape in shapes.items()}
+        else:
+            spec = tf.TensorSpec(shapes, tf.float32)
         return tf.function(
-            lambda images: read(model(images, training=False)), [batch], autograph=False
+            lambda inputs: read(model(inputs, training=False)), [spec], autograph=False
         )
     if keras.backend.backend() == "jax":
         import jax
 
         @jax.jit
-        def forward(trainable, rest, images):
-            return read(model.stateless_call(trainable, rest, images, training=False)[0])
+        def forward(trainable, rest, inputs):
+            return read(model.stateless_call(trainable, rest, inputs, training=False)[0])
 
-        return lambda images: forward(
+        return lambda inputs: forward(
             [v.value for v in model.trainable_variables],
             [v.value for v in model.non_trainable_variables],
-            images,
+            inputs,
         )
-    return lambda images: read(model(images, training=False))
-
-
-def _decays(variable) -> bool:
-    return variable.path.rsplit("/", 1)[-1] in _DECAYED
-
-
-def _replica_count() -> int:
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-# ---------------------------------------------------------------------- images
-
-
-def _each(images):
-    """(where it stands in the call, image) for one image, a batch or a list."""
-    if hasattr(images, "__array__") and hasattr(images, "ndim"):  # NumPy's or a back end's
-        images = np.asarray(images)
-        if images.ndim == 4:
-            return [(f"image {i} of the batch", image) for i, image in enumerate(images)]
-        return [("the image", images)]
-    if isinstance(images, list | tuple):
-        return [(f"image {i} of the list", image) for i, image in enumerate(images)]
-    return [("the image", images)]
-
-
-def read_image(image, where="the image") -> np.ndarray:
-    """An image as an RGB array (H, W, 3) in 0..255, from an array, a PIL image or a path.
-
-    Args:
-        image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4, the last channel ignored) in
-            0..255, a PIL image, or a path.
-        where: what to call it in an error.
-
-    Raises:
-        InputError: if it cannot be read as an image.
-    """
-    if isinstance(image, str | Path):
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(image) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"Wanted an image file for {where}, but {image}: {error}.") from error
-    if hasattr(image, "convert"):
-        image = image.convert("RGB")
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise InputError(f"Wanted an RGB array (H, W, 3) for {where}, not one of {array.shape}.")
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    if array.dtype.kind not in "uif":
-        raise InputError(f"Wanted numbers 0..255 for {where}, not {array.dtype}.")
-    if array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise InputError(f"Wanted numbers 0..255 for {where}, but it holds {low} and {high}.")
-        if 0 < high <= 1.0:
-            raise InputError(
-                f"Wanted numbers 0..255 for {where}, but its largest is {high:g}: "
-                "multiply an image in 0..1 by 255."
-            )
-    elif array.dtype.itemsize > 1 and not 0 <= int(array.min()) <= int(array.max()) <= 255:
-        raise InputError(
-            f"Wanted numbers 0..255 for {where}, not {array.min()}..{array.max()}: "
-            "scale an image of more than 8 bits down first."
-        )
-    return array[..., :3]
-
-
-def warp(image, size) -> np.ndarray:
-    """Resizes one image to (height, width), bilinear, half-pixel centres, aspect not kept.
-
-    The same numbers as `tf.image.resize` and torch's `interpolate(align_corners=False)`, in
-    NumPy: no back end compiles it anew for every photo's size.
-
-    Args:
-        image: (H, W, 3).
-        size: (height, width).
-
-    Returns:
-        (height, width, 3) float32.
-    """
-    (top, bottom, down), (left, right, across) = (
-        _taps(source, target) for source, target in zip(image.shape, size, strict=False)
-    )
-    rows = _between(image[top], image[bottom], down[:, None, None])  # (height, W, 3)
-    return _between(rows[:, left], rows[:, right], across[:, None])
-
-
-def _taps(source, target):
-    """For each target pixel its two source pixels and how far between them it lies."""
-    place = (np.arange(target, dtype="float32") + 0.5) * (source / target) - 0.5
-    place = np.clip(place, 0, source - 1)
-    first = np.floor(place).astype("int64")
-    return first, np.minimum(first + 1, source - 1), (place - first).astype("float32")
-
-
-def _between(first, second, share):
-    first = first.astype("float32")
-    return first + (second - first) * share
+    return lambda inputs: read(model(inputs, training=False))
 
 
 # ---------------------------------------------------------------------- a loss that is not finite

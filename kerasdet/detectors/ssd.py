@@ -22,13 +22,12 @@ Differences from the paper and the release:
   the paper's have not.
 """
 
-import copy
-
 import keras
 from keras import layers, ops
 
 from kerasdet import boxes as box_ops
 from kerasdet.backbones.vgg16 import caffe_xavier, vgg16_reduced
+from kerasdet.classes import named_classes
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
 from kerasdet.layers.default_boxes import RELEASED, DefaultBoxes, paper_sizes
@@ -86,6 +85,7 @@ class SSD(Detector):
     """
 
     loss_names = ("localization", "confidence")
+    augmentation = "ssd"
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class SSD(Detector):
         scale=None,
         **kwargs,
     ):
-        class_names = _names(num_classes, class_names)
+        class_names = named_classes("SSD", num_classes, class_names)
         own = backbone == "vgg16"
         mean = mean if mean is not None else (CAFFE_MEAN if own else 127.5)
         scale = scale if scale is not None else (1.0 if own else 1 / 127.5)
@@ -161,11 +161,11 @@ class SSD(Detector):
         }
         # Behind a function: Keras would take a model inside a dict for one of this model's layers,
         # and train and save even those of its layers that lead to no head.
-        self._arguments = lambda: config
+        self._given = lambda: config
 
     # -------------------------------------------------------------------- targets
 
-    def assign(self, targets):
+    def assign(self, targets, inputs=None):
         """Each default box's class (B, A), 0 for background, and offsets (B, A, 4)."""
         boxes, labels = ops.cast(targets["boxes"], "float32"), ops.cast(targets["labels"], "int32")
         if not boxes.shape[1]:  # none or not known: a padded row, so that there is one to look at
@@ -210,48 +210,11 @@ class SSD(Detector):
 
     # -------------------------------------------------------------------- saving
 
-    def get_config(self):
-        """Constructor arguments, and which layers are frozen; a model as backbone travels whole."""
-        frozen = [layer.name for layer in self.layers if layer.weights and not layer.trainable]
-        config = {**self._arguments(), "name": self.name, "trainable": self.trainable}
-        config["frozen"] = frozen
-        if isinstance(config["backbone"], keras.Model):
-            config["backbone"] = keras.saving.serialize_keras_object(config["backbone"])
-        return config
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Builds the same network; weights are loaded apart."""
-        config = dict(config)
-        trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
-        if isinstance(config["backbone"], dict):
-            config["backbone"] = keras.saving.deserialize_keras_object(
-                copy.deepcopy(config["backbone"]),  # Keras empties what it reads
-                custom_objects=custom_objects,
-            )
-        model = cls(**config)
-        if not trainable:
-            model.trainable = False
-        for name in frozen:
-            model.get_layer(name).trainable = False
-        return model
+    def _arguments(self):
+        return self._given()
 
 
 # ------------------------------------------------------------------------ helpers
-
-
-def _names(num_classes, class_names):
-    if num_classes is None and class_names is None:
-        raise InputError("SSD wants num_classes or class_names.")
-    if class_names is None:
-        if num_classes < 1:
-            raise InputError(f"SSD wants at least one class, not num_classes={num_classes}.")
-        return [f"class {label}" for label in range(num_classes)]
-    if not class_names or num_classes not in (None, len(class_names)):
-        raise InputError(
-            f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
-        )
-    return [str(name) for name in class_names]
 
 
 def _input_size(backbone):

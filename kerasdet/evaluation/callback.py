@@ -10,7 +10,7 @@ import keras
 
 from kerasdet.errors import InputError
 from kerasdet.evaluation.evaluation import RULES, Evaluation, evaluate
-from kerasdet.evaluation.inputs import matched_classes
+from kerasdet.evaluation.inputs import answering, matched_classes
 
 _LOGGED = {"voc07": ("AP50",), "voc10": ("AP50",), "coco": ("AP", "AP50", "AP75")}
 
@@ -36,6 +36,8 @@ class MeanAveragePrecision(keras.callbacks.Callback):
         batch_size: images detected at once.
         score_threshold, iou_threshold, max_detections: for `model.detect`; see `evaluate`.
         class_names, match_names: see `evaluate`.
+        detector: what is evaluated, where it is not the model that `fit` trains but shares its
+            weights, as `YOLO9000.for_classes` does.
         progress: show a bar of its own beside Keras'.
 
     Attributes:
@@ -59,6 +61,7 @@ class MeanAveragePrecision(keras.callbacks.Callback):
         max_detections: int | None = None,
         class_names: Sequence[str] | None = None,
         match_names: bool = False,
+        detector: Any = None,
         progress: bool = False,
     ):
         super().__init__()
@@ -71,6 +74,7 @@ class MeanAveragePrecision(keras.callbacks.Callback):
         self.every = every
         self.prefix = prefix
         self.evaluation: Evaluation | None = None
+        self._detector = lambda: detector
         self._names = {"class_names": class_names, "match_names": match_names}
         self._settings = {
             "batch_size": batch_size,
@@ -84,7 +88,9 @@ class MeanAveragePrecision(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Fails now rather than after an epoch, if the classes do not fit."""
         self.evaluation = None
-        matched_classes(self.model, self.examples, **self._names)
+        detector = self._detector() or self.model
+        self._answering = answering(detector, self.examples, **self._names)
+        matched_classes(self._answering, self.examples, **self._names)
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the numbers to `logs`."""
@@ -92,7 +98,7 @@ class MeanAveragePrecision(keras.callbacks.Callback):
         # The first always: EarlyStopping that starts from a NaN never sees progress again.
         if self.evaluation is None or last or (epoch + 1) % self.every == 0:
             self.evaluation = evaluate(
-                self.model, self.examples, rule=self.rule, **self._names, **self._settings
+                self._answering, self.examples, rule=self.rule, **self._names, **self._settings
             )
             metrics = self.evaluation.metrics
         else:

@@ -20,9 +20,10 @@ import numpy as np
 from kerasdet.errors import InputError
 from kerasdet.evaluation.average_precision import voc_average_precision
 from kerasdet.evaluation.coco import coco_average_precision
-from kerasdet.evaluation.image_result import Found, ImageResult, found_from, truth_from
+from kerasdet.evaluation.image_result import Found, ImageResult, Truth, found_from, truth_from
 from kerasdet.evaluation.inputs import (
     MatchedClasses,
+    answering,
     known_length,
     matched_classes,
     numpy_examples,
@@ -72,6 +73,7 @@ class Evaluation:
             None stands for the model's own.
         data: name of the data set, "" if it has none.
         seconds: the whole run, reading and detecting included.
+        left_out: the data's classes that the model does not have; their objects do not count.
     """
 
     rule: str
@@ -81,6 +83,7 @@ class Evaluation:
     settings: dict[str, float | int | None]
     data: str
     seconds: float
+    left_out: Sequence[str] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -101,6 +104,7 @@ class Evaluation:
                 | _json_ready(one.metrics)
                 for one in self.classes
             ],
+            "left_out": list(self.left_out),
             "settings": self.settings,
             "seconds": round(self.seconds, 3),
         }
@@ -131,9 +135,10 @@ class Evaluation:
         numbers = " ".join(f"{name} {_percent(self.metrics[name])}" for name in shown)
         rule = {"voc07": "VOC 2007", "voc10": "VOC 2010", "coco": "COCO"}[self.rule]
         objects = sum(one.objects for one in self.classes)
+        left_out = f"; {len(self.left_out)} of the data's classes left out" if self.left_out else ""
         return (
             f"{numbers} by {rule}'s rule: {len(self.images)} images, {objects} objects, "
-            f"{self.seconds:.1f} s"
+            f"{self.seconds:.1f} s{left_out}"
         )
 
     def __rich__(self) -> Table:
@@ -172,19 +177,22 @@ def evaluate(
         max_images: stop after so many. None: all.
         class_names: of the examples' labels, where the data set no longer carries them, as
             after `.map`. Neither: the labels are taken for the model's.
-        match_names: match classes by name where the lists differ in order, or the data has
-            only some of the model's. The result then counts in the data's labels, and
-            detections of the other classes are left out.
+        match_names: match classes by name, VOC's and COCO's words for one thing among them,
+            where the lists differ. The result then counts in the classes that both have, in
+            the data's order; objects and detections of the others are left out.
         progress: show a bar.
 
     Raises:
         InputError: if the class lists differ (the message shows both), examples are batched,
-            there are no images or no objects, or a detection is not finite.
+            there are no images or no objects, or a detection is not finite. With
+            `match_names`: if they share no class.
     """
     if rule not in RULES:
         raise InputError(f"The rule of evaluation wants to be one of {', '.join(RULES)}: {rule!r}.")
     began = time.perf_counter()
-    classes = matched_classes(model, examples, class_names=class_names, match_names=match_names)
+    naming: dict[str, Any] = {"class_names": class_names, "match_names": match_names}
+    model = answering(model, examples, **naming)
+    classes = matched_classes(model, examples, **naming)
     settings = {
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
@@ -211,7 +219,7 @@ def evaluate(
         )
     data = str(getattr(examples, "name", ""))
     seconds = time.perf_counter() - began
-    return Evaluation(rule, metrics, results, images, settings, data, seconds)
+    return Evaluation(rule, metrics, results, images, settings, data, seconds, classes.left_out)
 
 
 @contextlib.contextmanager
@@ -262,7 +270,10 @@ def _image_result(
     labels = classes.from_model[found.labels]
     here = labels >= 0
     found = Found(found.boxes[here], found.scores[here], labels[here])
-    truth = truth_from(example, num_classes=len(classes.names), where=where)
+    truth = truth_from(example, num_classes=len(classes.from_data), where=where)
+    labels = classes.from_data[truth.labels]
+    truth = truth._replace(labels=labels)
+    truth = Truth(*(column[labels >= 0] for column in truth))
     height, width = np.shape(example["image"])[:2]
     return ImageResult(image_id, path, (int(height), int(width)), found, truth)
 

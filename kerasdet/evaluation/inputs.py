@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasdet.classes import are_generic, is_unused
+from kerasdet.classes import are_generic, common_name, is_unused
 from kerasdet.errors import InputError
 
 
@@ -20,10 +20,34 @@ class MatchedClasses:
     Attributes:
         names: by label.
         from_model: (model's K,) the label here of each label of the model; -1: not here.
+        from_data: (data's K,) likewise of each label of the data.
+        left_out: the data's classes that are not here.
     """
 
     names: list[str]
     from_model: np.ndarray
+    from_data: np.ndarray
+    left_out: list[str]
+
+
+def answering(
+    model: Any,
+    examples: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    match_names: bool = False,
+) -> Any:
+    """The model, or of one whose labels are nodes of a WordTree its form for the data's classes.
+
+    Raises:
+        InputError: if a class is not in the tree and `match_names` is not set.
+    """
+    names = class_names if class_names is not None else getattr(examples, "class_names", None)
+    if names is None or not hasattr(model, "for_classes") or list(names) == model.class_names:
+        return model
+    if match_names:
+        names = [name for name in names if name in model.class_names]
+    return model.for_classes(list(names))
 
 
 def matched_classes(
@@ -36,23 +60,31 @@ def matched_classes(
     """Compares the model's class list with the data's; see `evaluate`.
 
     Raises:
-        InputError: if they differ in a way `match_names` does not allow; it shows both.
+        InputError: if they differ and `match_names` is not set, or share no class; it shows
+            both lists.
     """
     of_model = [str(name) for name in model.class_names]
     of_data = class_names if class_names is not None else getattr(examples, "class_names", None)
     of_data = of_model if of_data is None else [str(name) for name in of_data]
     if of_data == of_model or (are_generic(of_model) and len(of_data) == len(of_model)):
-        return MatchedClasses(of_data, np.arange(len(of_model)))
-    unknown = [name for name in of_data if name not in of_model]
-    in_use = [name for name in of_model if not is_unused(name)]  # of COCO's 90 ids, 80
-    if (match_names or of_data == in_use) and not unknown and len(set(of_data)) == len(of_data):
-        place = {name: label for label, name in enumerate(of_data)}
-        return MatchedClasses(of_data, np.array([place.get(name, -1) for name in of_model]))
+        return MatchedClasses(of_data, np.arange(len(of_model)), np.arange(len(of_data)), [])
+    ours, theirs = [[common_name(name) for name in names] for names in (of_model, of_data)]
+    in_use = [name for name in ours if not is_unused(name)]  # of COCO's 90 ids, 80
+    shared = {name: own for name, own in zip(theirs, of_data, strict=True) if name in set(ours)}
+    if shared and (match_names or theirs == in_use):
+        place = {name: label for label, name in enumerate(shared)}
+        from_model, from_data = (
+            np.array([place.get(name, -1) for name in names]) for names in (ours, theirs)
+        )
+        left_out = [own for own, label in zip(of_data, from_data, strict=True) if label < 0]
+        return MatchedClasses(list(shared.values()), from_model, from_data, left_out)
+    unknown = [own for name, own in zip(theirs, of_data, strict=True) if name not in shared]
+    hint = ""
     if unknown:
         hint = f"; the model does not know {', '.join(map(repr, unknown[:5]))}"
         hint += " and others" if len(unknown) > 5 else ""
-    else:
-        hint = "; match_names=True evaluates by name, in the data's order"
+    if shared:
+        hint += f"; match_names=True evaluates by name on the {len(shared)} they share"
     raise InputError(
         f"The classes of the data are not the model's{hint}.\n{_side_by_side(of_data, of_model)}"
     )

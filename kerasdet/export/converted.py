@@ -9,13 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdet.detectors.detector import warp
 from kerasdet.errors import InputError, KerasdetError
 from kerasdet.export import check
 from kerasdet.export.graph import NamedDetections
 from kerasdet.export.inputs import Options, exportable
 from kerasdet.export.placing import new_file
 from kerasdet.export.report import Report, sizes_below
+from kerasdet.images import placement, resized
 
 # Read by every ONNX Runtime from 1.12 (2022) on.
 _OPSET = 17
@@ -64,9 +64,16 @@ def _write(model, path, suffix, write, open_file, options) -> Report:
             raise KerasdetError(f"The file for {path} does not run: {reason}") from error
         check.require_same(measured, options.tolerance, f"The file for {path}")
     height, width = model.image_size
+    how = {
+        "warp": "resized bilinearly with half-pixel centres",
+        "letterbox": "letterboxed as darknet does (kerasdet.images.letterbox); boxes are shares "
+        "of this input, grey bars included",
+        "letterbox_smooth": "letterboxed without aliasing (kerasdet.images.letterbox, smooth); "
+        "boxes are shares of this input, grey bars included",
+    }[model.resize]
     use = (
-        f"Input `images`: float32 (B, {height}, {width}, 3), RGB 0..255, resized bilinearly with "
-        "half-pixel centres; suppression is inside, outputs as in the SavedModel."
+        f"Input `images`: float32 (B, {height}, {width}, 3), RGB 0..255, {how}; suppression is "
+        "inside, outputs as in the SavedModel."
     )
     return Report(path, sizes_below(path), measured, use)
 
@@ -79,7 +86,11 @@ def _network(model, thresholds):
         copy = keras.models.clone_model(raw, clone_function=_in_float32, recursive=True)
         copy.set_weights(raw.get_weights())
         raw = copy
-    return keras.Model(raw.input, NamedDetections(model, thresholds)(raw.output), name=model.name)
+    images, outputs = raw.input, raw.output
+    if model.takes_any_size:  # the file is for one
+        images = keras.Input((*model.image_size, 3), name="images")
+        outputs = raw(images)
+    return keras.Model(images, NamedDetections(model, thresholds)(outputs), name=model.name)
 
 
 def _float32(model):
@@ -97,16 +108,27 @@ def _measured(model, network, run: Callable, options):
     """One image alone and all together, as the batch is not fixed."""
     images = options.samples or check.sample_images(model.image_size)
     sizes = [image.shape[:2] for image in images]
-    batch = np.stack([warp(image, model.image_size) for image in images])
+    batch = np.stack([resized(image, model.image_size, model.resize) for image in images])
     if _float32(model):
         expected = model.detect(images, **options.thresholds)
     else:  # its own half precision rounds differently; what counts is the float32 network
         outputs = network(batch, training=False)
         outputs = {key: keras.ops.convert_to_numpy(value) for key, value in outputs.items()}
-        expected = check.from_outputs(outputs, sizes)
-    found = check.from_outputs(run(batch), sizes)
-    found += check.from_outputs(run(batch[:1]), sizes[:1])
+        expected = _in_source(outputs, sizes, model)
+    found = _in_source(run(batch), sizes, model)
+    found += _in_source(run(batch[:1]), sizes[:1], model)
     return check.difference(expected + expected[:1], found, sizes + sizes[:1])
+
+
+def _in_source(outputs, sizes, model):
+    """Outputs whose boxes are shares of the network's input, as detections in photos."""
+    found = []
+    inputs = check.from_outputs(outputs, [model.image_size] * len(sizes))
+    for one, (height, width) in zip(inputs, sizes, strict=True):
+        place = placement((height, width), model.image_size, model.resize)
+        boxes = (one.boxes - np.array(place.offset)) / np.array(place.scale)
+        found.append(one._replace(boxes=np.clip(boxes, 0, [width, height, width, height])))
+    return found
 
 
 def _want(extra, packages):

@@ -7,9 +7,10 @@ a label map keeps for the background; that API pads with 1, which is also a clas
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
+
+from kerasdet.images import Placement, placement, placement_in_graph, resized_in_graph
 
 # An encoded image with more pixels is not decoded, whatever its header says: a quarter of a
 # gigabyte of RGB. Neither format packs more than some 8000 pixels in a byte (PNG: 1032:1 deflate
@@ -20,20 +21,27 @@ _MAX_PIXELS_PER_BYTE = 10_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def named_outputs(found, image_size) -> dict:
+def named_outputs(found, place: Placement) -> dict:
     """Detections in network pixels to the four outputs.
 
     Args:
         found: batched `Detections`, padded with label -1.
-        image_size: (height, width) of the network input.
+        place: where in the network's input the images lie that the boxes are shares of; its
+            numbers are for the whole batch, or (B,) tensors.
 
     Returns:
         detection_boxes (B, D, 4) ymin, xmin, ymax, xmax in 0..1; detection_scores (B, D);
         detection_classes (B, D), 1 + label, 0 in padded rows; num_detections (B,). All float32.
     """
-    height, width = image_size
-    boxes = ops.cast(found.boxes, "float32") / np.array([width, height, width, height], "float32")
-    boxes = ops.stack([boxes[..., side] for side in (1, 0, 3, 2)], axis=-1)
+    boxes = ops.cast(found.boxes, "float32")
+    down, across = ((place.top, place.height), (place.left, place.width))
+    shares = []
+    for side, (start, length) in ((1, down), (0, across), (3, down), (2, across)):
+        start, length = (ops.cast(number, "float32") for number in (start, length))
+        if len(length.shape):
+            start, length = ops.expand_dims(start, -1), ops.expand_dims(length, -1)  # (B, 1)
+        shares.append((boxes[..., side] - start) / length)
+    boxes = ops.stack(shares, axis=-1)
     return {
         "detection_boxes": ops.clip(boxes, 0.0, 1.0),
         "detection_scores": ops.cast(found.scores, "float32"),
@@ -63,21 +71,25 @@ class ServedDetector(tf.Module):
             setattr(self, name, tf.saved_model.Asset(str(path)))
         # The variables alone: a Keras model drags its training state and caches along.
         self.weights = [variable.value for variable in model.variables]
-        size = model.image_size
+        size, resize = model.image_size, model.resize
 
-        def detect(warped):
-            found = model.decode(model(warped, training=False), **thresholds)
-            return named_outputs(found, size)
+        def detect(resized):
+            return model.decode(model(resized, training=False), **thresholds)
 
-        warped = tf.TensorSpec((None, *size, 3), tf.float32)
-        detect = tf.function(detect, input_signature=[warped], autograph=False)  # traced once
+        resized = tf.TensorSpec((None, *size, 3), tf.float32)
+        detect = tf.function(detect, input_signature=[resized], autograph=False)  # traced once
+
+        def place(source):
+            return placement_in_graph(source, size, resize)
 
         def from_images(images):
-            return detect(_warped(images, size))
+            found = detect(resized_in_graph(images, size, resize))
+            return named_outputs(found, place(tf.unstack(tf.shape(images)[1:3])))
 
         def from_bytes(image_bytes):
-            warped, image_size = _decoded_and_warped(image_bytes, size)
-            outputs = detect(warped)
+            images, image_size = _decoded_and_resized(image_bytes, size, resize)
+            sides = tf.unstack(tf.maximum(image_size, 1), axis=1)  # 0 where unreadable
+            outputs = named_outputs(detect(images), place(sides))
             unread = image_size[:, 0] == 0  # (B,)
             for name, value in outputs.items():
                 mask = tf.reshape(unread, [-1, *[1] * (value.shape.rank - 1)])
@@ -98,17 +110,12 @@ class ServedDetector(tf.Module):
         tf.saved_model.save(self, str(folder), signatures=signatures)
 
 
-def _warped(images, size):
-    # Half-pixel centres, no antialiasing: the numbers of `kerasdet.detectors.detector.warp`.
-    return tf.image.resize(tf.cast(images, tf.float32), size, method="bilinear", antialias=False)
-
-
-def _decoded_and_warped(image_bytes, size):
+def _decoded_and_resized(image_bytes, size, resize):
     """(B,) files to (B, height, width, 3) float32 and source sizes (B, 2), 0 where unreadable."""
 
     def load(data):
         image = _decoded(data)
-        return _warped(image, size), tf.shape(image)[:2]
+        return resized_in_graph(image, size, resize), tf.shape(image)[:2]
 
     blank = (tf.zeros((*size, 3)), tf.zeros((2,), tf.int32))
 
@@ -151,9 +158,9 @@ class NamedDetections(keras.layers.Layer):
     def __init__(self, model, thresholds):
         super().__init__(dtype="float32", name="detections")
         self._decode = model.decode  # the bound method: Keras would track the model itself
-        self._image_size = model.image_size
+        self._place = placement(model.image_size, model.image_size)
         self._thresholds = dict(thresholds)
 
     def call(self, outputs):
-        """Raw outputs to the four named ones."""
-        return named_outputs(self._decode(outputs, **self._thresholds), self._image_size)
+        """Raw outputs to the four named ones, boxes as shares of the network's input."""
+        return named_outputs(self._decode(outputs, **self._thresholds), self._place)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from kerasdet.detectors.detector import Detector, read_image
+from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
 from kerasdet.export.check import Tolerance
+from kerasdet.images import read_image
 
 
 class Options(NamedTuple):

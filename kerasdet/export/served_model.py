@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasdet.detectors.detector import read_image
 from kerasdet.errors import InputError
 from kerasdet.export.check import from_outputs
+from kerasdet.images import read_image
 from kerasdet.suppression import Detections
 
 _BATCH = 8

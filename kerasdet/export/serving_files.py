@@ -19,7 +19,8 @@ _README = """\
 # {name}
 
 A detector of {num_classes} classes, written by kerasdet {version} (TensorFlow {tensorflow}).
-Everything is in the graph: decoding, resizing to {height}x{width}, the network, suppression.
+Everything is in the graph: decoding, resizing to {height}x{width} ({resize}), the network,
+suppression.
 
 ## Serve it
 
@@ -106,6 +107,7 @@ def write_serving_files(
         tensorflow=tf.__version__,
         height=height,
         width=width,
+        resize=settings["resize"],
         rows=rows,
         base=base,
         served=base.name,

@@ -29,6 +29,7 @@ def write_saved_model(model, path, options: Options, *, version=None, serving=Tr
         "name": model.name,
         "class_names": model.class_names,
         "image_size": list(model.image_size),
+        "resize": model.resize,
         "thresholds": options.thresholds,
         "kerasdet": __version__,
     }

@@ -18,6 +18,9 @@ _SUBFOLDER = "models/kerasdet"
 _MAX_MEMBERS = 1_000
 _MAX_UNPACKED = 2 * 2**30
 
+# Hashes that publishers print; the older two tell a damaged file, not a forged one.
+_TITLES = {"sha256": "SHA-256", "sha1": "SHA-1", "md5": "MD5"}
+
 
 class Source(NamedTuple):
     """Where a weight file is published.
@@ -29,6 +32,8 @@ class Source(NamedTuple):
         licence: the licence of the repository it comes from.
         size: bytes, or None where not published.
         sha256: the hash, or its published first digits; None where none is published.
+        sha1: as `sha256`, where only this is published.
+        md5: as `sha256`, where only this is published.
         member: the weight file's name inside, where `file` is a tar archive.
     """
 
@@ -38,6 +43,8 @@ class Source(NamedTuple):
     licence: str
     size: int | None = None
     sha256: str | None = None
+    sha1: str | None = None
+    md5: str | None = None
     member: str | None = None
 
 
@@ -85,13 +92,18 @@ def fetch(source: Source, *, echo: Callable[[str], object] = print) -> Path:
     return _unpack(file, source.member, weights) if source.member else file
 
 
+def _digests(source: Source) -> dict[str, str]:
+    digests = {name: getattr(source, name) for name in _TITLES}
+    return {name: digest for name, digest in digests.items() if digest}
+
+
 def _by_hand(source: Source) -> str:
     facts = []
     if source.size:
         facts.append(f"{source.size:,} bytes")
-    if source.sha256:
-        whole = len(source.sha256) == 64
-        facts.append(f"SHA-256 {'' if whole else 'beginning '}{source.sha256}")
+    for name, digest in _digests(source).items():
+        whole = len(digest) == hashlib.new(name).digest_size * 2
+        facts.append(f"{_TITLES[name]} {'' if whole else 'beginning '}{digest}")
     about = f" ({', '.join(facts)})" if facts else ""
     return (
         f"get it from {source.url or source.page}{about} and put it at "
@@ -107,13 +119,14 @@ def _check(file: Path, source: Source):
             f"{source.file} should have {source.size:,} bytes and came with {size:,}, and was "
             f"removed; {_by_hand(source)}"
         )
-    if source.sha256:
+    for name, digest in _digests(source).items():
         with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if not found.startswith(source.sha256):
+            found = hashlib.file_digest(opened, name).hexdigest()
+        if not found.startswith(digest):
             file.unlink()
             raise InputError(
-                f"{source.file} came with SHA-256 {found}, and was removed; {_by_hand(source)}"
+                f"{source.file} came with {_TITLES[name]} {found}, and was removed; "
+                f"{_by_hand(source)}"
             )
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from kerasdet.errors import InputError
+from kerasdet.weights.darknet_file import parse_header
 from kerasdet.weights.torch_file import LEGACY_MAGIC, ZIP_MAGIC
 
-Format = Literal["torch", "caffe", "hdf5", "keras"]
+Format = Literal["torch", "caffe", "darknet", "hdf5", "keras"]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # A NetParameter begins with its name (field 1), a layer (2 or 100) or an input (3).
@@ -27,8 +28,9 @@ def recognise(path: str | Path) -> Format:
     """The format of a weight file, by content.
 
     Returns:
-        "torch": a .pth, of either of torch's formats; "caffe": a .caffemodel; "hdf5": a
-        Keras .weights.h5 or an older Keras .h5; "keras": a whole model saved as .keras.
+        "torch": a .pth, of either of torch's formats; "caffe": a .caffemodel; "darknet": a
+        .weights of darknet; "hdf5": a Keras .weights.h5 or an older Keras .h5; "keras": a
+        whole model saved as .keras.
 
     Raises:
         InputError: if the file is not there or none of these; the sentence says what it
@@ -51,11 +53,13 @@ def recognise(path: str | Path) -> Format:
             raise InputError(f"{path} is {what}.")
     if start[257:262] == b"ustar":
         raise InputError(f"{path} is a tar archive; unpack it and give the weight file inside.")
+    if parse_header(start[:20]):  # its oldest header may begin with the byte of a caffemodel
+        return "darknet"
     if start.startswith(_CAFFE_BEGINS):
         return "caffe"
     raise InputError(
-        f"{path} is no weight file known here: wanted a torch .pth, a .caffemodel, a Keras "
-        f".weights.h5 or a .keras, and it begins with {start[:8]!r}."
+        f"{path} is no weight file known here: wanted a torch .pth, a .caffemodel, a darknet "
+        f".weights, a Keras .weights.h5 or a .keras, and it begins with {start[:8]!r}."
     )
 
 

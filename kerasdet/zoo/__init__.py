@@ -1,4 +1,4 @@
-"""The detectors by name: `kerasdet.zoo.ssd300(pretrained=True)`.
+"""The detectors, and their classifiers, by name: `kerasdet.zoo.ssd300(pretrained=True)`.
 
 Every builder takes the same arguments. `pretrained` is False; True for the default set;
 a set's name ("voc", "coco", ...); or the path of a weight file, whose format is recognised
@@ -12,15 +12,36 @@ from typing import Any
 from kerasdet.errors import InputError
 from kerasdet.zoo import pretrained as pretrained_sets
 from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
-
-__all__ = ["build", "models", "ssd300", "ssd512", "ssd_mobilenet", "ssd_small"]
+from kerasdet.zoo.yolo import (
+    darknet19,
+    extraction,
+    yolo9000,
+    yolo_v1,
+    yolo_v1_tiny,
+    yolo_v2,
+    yolo_v2_small,
+    yolo_v2_tiny,
+)
 
 _BUILDERS = {
     "ssd300": ssd300,
     "ssd512": ssd512,
     "ssd_mobilenet": ssd_mobilenet,
     "ssd_small": ssd_small,
+    "yolo_v1": yolo_v1,
+    "yolo_v1_tiny": yolo_v1_tiny,
+    "yolo_v2": yolo_v2,
+    "yolo_v2_small": yolo_v2_small,
+    "yolo_v2_tiny": yolo_v2_tiny,
+    "yolo9000": yolo9000,
+    "darknet19": darknet19,
+    "extraction": extraction,
 }
+
+CLASSIFIERS = ("darknet19", "extraction")
+"""Those of the builders that make no detector."""
+
+__all__ = ["CLASSIFIERS", "build", "models", *_BUILDERS]
 
 
 def build(name: str, **kwargs: Any):

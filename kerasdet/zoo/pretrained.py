@@ -21,6 +21,10 @@ _MMDET_PAGE = "https://github.com/open-mmlab/mmdetection/tree/main/configs/ssd"
 _MMDET_LICENCE = "Apache-2.0 (the repository's)"
 _AMDEGROOT_PAGE = "https://github.com/amdegroot/ssd.pytorch"
 _AMDEGROOT = "https://s3.amazonaws.com/amdegroot-models/"
+_DARKNET = "https://pjreddie.com/media/files/"
+_DARKNET_RAW = "https://raw.githubusercontent.com/pjreddie/darknet/master/data/"
+_DARKNET_PAGE = "https://pjreddie.com/darknet/"
+_DARKNET_LICENCE = "public domain (the repository's)"
 _VOC07 = "VOC07 test, AP50, 11 points"
 _COCO_DEV = "COCO test-dev2015, AP 0.5:0.95"
 _COCO_VAL = "COCO val2017, AP 0.5:0.95"
@@ -35,7 +39,8 @@ class Pretrained:
         name: name of the set, as `pretrained=` takes it.
         source: the file and where it is.
         trained_on: the data.
-        classes: "voc", "coco", "coco91" (COCO's 90 ids as labels), or "" for a trunk alone.
+        classes: "voc", "coco", "coco91" (COCO's 90 ids as labels), "imagenet", "wordtree", or
+            "" for a trunk alone.
         metric: its publisher's figure, in percent; None where none is given.
         protocol: how that was measured.
         default: whether `pretrained=True` means this set.
@@ -66,6 +71,8 @@ class Pretrained:
             "file": self.source.file,
             "size": self.source.size,
             "sha256": self.source.sha256,
+            "sha1": self.source.sha1,
+            "md5": self.source.md5,
             "from": self.source.url or self.source.page,
             "notes": self.notes,
         }
@@ -79,6 +86,33 @@ def _caffe(drive_id, model, iteration):
         page=_DRIVE + drive_id,
         licence=_CAFFE_LICENCE,
     )
+
+
+def _darknet(name, page, **published):
+    """A file of darknet's, under the address of all of them."""
+    return Source(
+        file=name.rpartition("/")[2],
+        url=_DARKNET + name,
+        page=_DARKNET_PAGE + page,
+        licence=_DARKNET_LICENCE,
+        **published,
+    )
+
+
+TREE: tuple[Source, ...] = tuple(
+    Source(
+        file=file,
+        url=_DARKNET_RAW + file,
+        page="https://github.com/pjreddie/darknet",
+        licence=_DARKNET_LICENCE,
+        sha1=sha1,
+    )
+    for file, sha1 in (
+        ("9k.tree", "b160e78e7f588bd3dfcf137fd064f30e48feab8a"),
+        ("9k.names", "801cef7f9d8ff1dba308319ef48908f60db8af75"),
+    )
+)
+"""YOLO9000's WordTree, and the names of its nodes."""
 
 
 def _trunk(model):
@@ -243,6 +277,153 @@ SETS: tuple[Pretrained, ...] = (
         notes="Trained on VOC07 test: a figure measured there says nothing.",
     ),
     _trunk("ssd512"),
+    Pretrained(
+        model="yolo_v1",
+        name="voc",
+        source=_darknet("yolov1/yolov1.weights", "yolov1/"),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        default=True,
+        notes="darknet's network of 2016-09: batch normalisation, a locally connected layer, 3 boxes.",
+    ),
+    Pretrained(
+        model="yolo_v1",
+        name="voc_2016",
+        source=Source(
+            file="yolov1_2016.weights",
+            url="https://web.archive.org/web/20170124044651id_/http://pjreddie.com/media/files/"
+            "yolov1.weights",
+            page="https://huggingface.co/LibreYOLO/LibreYOLO1b",
+            licence=_DARKNET_LICENCE,
+            size=777_018_888,
+            sha256="624895936c71a41b967fd851a8fbc0fd5c88bcb9f8346b9834ad2cf605826319",
+        ),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        notes="An archived file: as the default one, with 2 boxes a cell.",
+    ),
+    Pretrained(
+        model="yolo_v1",
+        name="imagenet",
+        source=_darknet("extraction.conv.weights", "yolov1/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The first 20 convolutions; the others start fresh.",
+    ),
+    Pretrained(
+        model="yolo_v1_tiny",
+        name="voc",
+        source=_darknet("yolov1/tiny-yolov1.weights", "yolov1/"),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        default=True,
+    ),
+    Pretrained(
+        model="yolo_v2",
+        name="coco",
+        source=_darknet(
+            "yolov2.weights",
+            "yolov2/",
+            size=203_934_260,
+            sha1="a2248b25c50307b4e2ba298473e05396e79df9d1",
+        ),
+        trained_on="COCO trainval",
+        classes="coco",
+        metric=48.1,
+        protocol="COCO test-dev, AP50, 608 pixels",
+        default=True,
+    ),
+    Pretrained(
+        model="yolo_v2",
+        name="voc",
+        source=_darknet(
+            "yolov2-voc.weights",
+            "yolov2/",
+            size=202_704_260,
+            sha1="1cc1a7f8ad12d563d85b76e9de025dc28ac397bb",
+        ),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        metric=76.8,
+        protocol=f"{_VOC07}, 416 pixels",
+    ),
+    Pretrained(
+        model="yolo_v2",
+        name="imagenet",
+        source=_darknet("darknet19_448.conv.23", "yolov2/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The first 18 convolutions, after fine-tuning at 448 pixels; the others start fresh.",
+    ),
+    Pretrained(
+        model="yolo_v2_tiny",
+        name="coco",
+        source=_darknet("yolov2-tiny.weights", "yolov2/"),
+        trained_on="COCO trainval",
+        classes="coco",
+        default=True,
+    ),
+    Pretrained(
+        model="yolo_v2_tiny",
+        name="voc",
+        source=_darknet(
+            "yolov2-tiny-voc.weights",
+            "yolov2/",
+            size=63_471_556,
+            sha1="24b4bd049fc4fa5f5e95f684a8967e65c625dff9",
+        ),
+        trained_on="VOC07+12 trainval",
+        classes="voc",
+        metric=57.1,
+        protocol=f"{_VOC07}, 416 pixels",
+    ),
+    Pretrained(
+        model="yolo9000",
+        name="coco_imagenet",
+        source=_darknet("yolo9000.weights", "yolo/", md5="d74ee8d5909f3b7446e9b350b4dd0f44"),
+        trained_on="COCO and ImageNet, jointly",
+        classes="wordtree",
+        metric=19.7,
+        protocol="ImageNet DET val, mAP, 544 pixels",
+        default=True,
+    ),
+    Pretrained(
+        model="yolo9000",
+        name="imagenet",
+        source=_darknet("darknet19_448.conv.23", "yolov2/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The first 18 convolutions, after fine-tuning at 448 pixels; the output starts fresh.",
+    ),
+    Pretrained(
+        model="darknet19",
+        name="imagenet",
+        source=_darknet("darknet19_448.weights", "imagenet/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="imagenet",
+        metric=76.4,
+        protocol="ILSVRC 2012 val, top-1, 448 pixels",
+        default=True,
+    ),
+    Pretrained(
+        model="darknet19",
+        name="imagenet_224",
+        source=_darknet("darknet19.weights", "imagenet/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="imagenet",
+        metric=72.9,
+        protocol="ILSVRC 2012 val, top-1, 224 pixels",
+    ),
+    Pretrained(
+        model="extraction",
+        name="imagenet",
+        source=_darknet("extraction.weights", "imagenet/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="imagenet",
+        metric=72.5,
+        protocol="ILSVRC 2012 val, top-1, 224 pixels",
+        default=True,
+    ),
 )
 
 

@@ -1,17 +1,15 @@
 """Builders of SSD: the two networks of the paper, and a small one."""
 
-from pathlib import Path
-from typing import Any
-
 import keras
 
 from kerasdet.backbones.small import FEATURE_LAYERS, small
-from kerasdet.classes import COCO_NAMES, COCO_NAMES_BY_ID, VOC_NAMES
+from kerasdet.classes import COCO_NAMES, COCO_NAMES_BY_ID
 from kerasdet.detectors.ssd import SSD
 from kerasdet.errors import InputError
 from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps import ssd as ssd_weights
 from kerasdet.zoo import pretrained as pretrained_sets
+from kerasdet.zoo.arguments import classes, is_own, is_path, with_own
 
 
 def ssd300(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> SSD:
@@ -71,10 +69,10 @@ def ssd_small(
         backbone=small((height, across), width=width),
         feature_layers=list(FEATURE_LAYERS),
         image_size=image_size,
-        **_classes(num_classes, class_names),
+        **classes(num_classes, class_names),
         **{"name": "ssd_small", **kwargs},
     )
-    return _with_own(model, pretrained)
+    return with_own(model, pretrained)
 
 
 def ssd_mobilenet(
@@ -107,19 +105,19 @@ def ssd_mobilenet(
         backbone=backbone,
         feature_layers=["conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu"],
         image_size=image_size,
-        **_classes(num_classes, class_names),
+        **classes(num_classes, class_names),
         **{"name": "ssd_mobilenet", **kwargs},
     )
-    return _with_own(model, None if trunk else pretrained)
+    return with_own(model, None if trunk else pretrained)
 
 
 def _ssd(name, side, num_classes, class_names, pretrained, kwargs) -> SSD:
     kwargs = {"name": name, "image_size": side, **kwargs}
     if not pretrained:
-        return SSD(**_classes(num_classes, class_names), **kwargs)
-    path = pretrained if _is_path(pretrained) else pretrained_sets.fetch(name, pretrained)
-    if recognise(path) == "hdf5" and _is_own(path):
-        return _with_own(SSD(**_classes(num_classes, class_names), **kwargs), path)
+        return SSD(**classes(num_classes, class_names), **kwargs)
+    path = pretrained if is_path(pretrained) else pretrained_sets.fetch(name, pretrained)
+    if recognise(path) == "hdf5" and is_own(path):
+        return with_own(SSD(**classes(num_classes, class_names), **kwargs), path)
     weights = ssd_weights.read_ssd(path)
     if weights.class_names == list(COCO_NAMES_BY_ID) and list(class_names or ()) == list(
         COCO_NAMES
@@ -129,59 +127,11 @@ def _ssd(name, side, num_classes, class_names, pretrained, kwargs) -> SSD:
     if weights.boxes is not None and weights.boxes.image_size != side:
         raise InputError(f"{path} holds an SSD{weights.boxes.image_size}, not an SSD{side}.")
     theirs = of_file.pop("class_names", None)
-    ours = _classes(num_classes, class_names, default=theirs)
+    ours = classes(num_classes, class_names, default=theirs)
     model = SSD(**ours, **{**of_file, **kwargs})
     report = ssd_weights.load(model, weights, source=str(path), classes=class_names)
     if report.left:
         from rich.console import Console
 
         Console(stderr=True).print(report.table())
-    return model
-
-
-def _classes(num_classes, class_names, default=None) -> dict[str, Any]:
-    """Constructor arguments for the classes; `default` names serve where their number fits."""
-    if class_names is not None:
-        return {"num_classes": num_classes, "class_names": class_names}
-    default = list(default or VOC_NAMES)
-    if num_classes in (None, len(default)):
-        return {"class_names": default}
-    return {"num_classes": num_classes}
-
-
-def _is_path(pretrained) -> bool:
-    """A set's name is a bare word; anything else, or a file that is there, is a path."""
-    if pretrained is True:
-        return False
-    return (
-        isinstance(pretrained, Path)
-        or Path(pretrained).exists()
-        or bool(set(pretrained) & {"/", "\\", "."})
-    )
-
-
-def _is_own(path) -> bool:
-    """Whether an HDF5 file is a Keras 3 `.weights.h5`, as this package's training writes."""
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            return "layers" in file or "_layer_checkpoint_dependencies" in file
-    except OSError as error:
-        raise InputError(f"{path} begins like an HDF5 file but cannot be read: {error}.") from error
-
-
-def _with_own(model, path):
-    """The model with the weights of a `.weights.h5`, if a path is given."""
-    if not path:
-        return model
-    if path is True or not Path(path).is_file():
-        raise InputError(f"{model.name} has no published weights; give a .weights.h5, not {path}.")
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} does not hold the weights of {model.name} with {model.num_classes} classes: "
-            f"{error}"
-        ) from error
     return model

@@ -19,16 +19,47 @@ class Contract(NamedTuple):
         outputs: name to shape of its raw outputs without the batch.
         learning_rate: of Adam, for learning four images by heart.
         steps: as many as that takes.
+        regions: for a network that wants regions, a function from (height, width) to (R, 4).
     """
 
     build: Any
     outputs: dict
     learning_rate: float
     steps: int
+    regions: Any = None
+
+    def inputs(self, images):
+        """What the network takes for a batch of images."""
+        if self.regions is None:
+            return images
+        regions = np.stack([self.regions(image.shape[:2]) for image in images])
+        return {"images": images, "regions": regions}
+
+    def batch(self, batch):
+        """What `fit` takes."""
+        return self.inputs(batch.images), batch.targets
+
+    def found(self, detector, images, **kwargs):
+        """What the detector finds on one image or several."""
+        if self.regions is not None:
+            several = images if np.ndim(images) == 4 else [images]
+            kwargs["regions"] = [self.regions(image.shape[:2]) for image in several]
+        return detector.detect(images, **kwargs)
 
 
 DETECTORS = {
     "ssd": Contract(small.ssd, {"boxes": (504, 4), "classes": (504, 4)}, 3e-3, 120),
+    "yolo_v1": Contract(
+        small.yolo_v1,
+        {"classes": (4, 6, 3), "confidence": (4, 6, 2), "boxes": (4, 6, 2, 4)},
+        5e-3,
+        60,
+    ),
+    "yolo9000": Contract(small.yolo9000, {"region": (2, 3, 3, 8)}, 3e-3, 80),
+    "yolo_v2": Contract(small.yolo_v2, {"region": (2, 3, 3, 8)}, 3e-3, 80),
+    "fast_rcnn": Contract(
+        small.fast_rcnn, {"classes": (80, 4), "boxes": (80, 3, 4)}, 3e-3, 100, small.proposals
+    ),
 }
 
 
@@ -51,12 +82,14 @@ def overfitted(contract):
     detector = contract.build()
     batch = small.four_images()
     detector.compile(keras.optimizers.Adam(contract.learning_rate))
-    history = detector.fit(*batch, batch_size=4, epochs=contract.steps, verbose=0).history
+    history = detector.fit(
+        *contract.batch(batch), batch_size=4, epochs=contract.steps, verbose=0
+    ).history
     return detector, history
 
 
-def raw(detector, images):
-    return {name: ops.convert_to_numpy(v) for name, v in detector(images, training=False).items()}
+def raw(detector, inputs):
+    return {name: ops.convert_to_numpy(v) for name, v in detector(inputs, training=False).items()}
 
 
 def assert_same_detections(one, other):
@@ -69,12 +102,18 @@ def assert_same_detections(one, other):
 
 
 def test_outputs_have_their_names_and_shapes_in_training_and_inference(contract, fresh):
-    images = small.four_images().images
+    inputs = contract.inputs(small.four_images().images)
     for training in (False, True):
-        outputs = fresh(images, training=training)
+        outputs = fresh(inputs, training=training)
         assert {name: value.shape[1:] for name, value in outputs.items()} == contract.outputs
         assert {value.shape[0] for value in outputs.values()} == {4}
-    assert {name: value.shape[1:] for name, value in fresh.output.items()} == contract.outputs
+    for name, value in fresh.output.items():
+        expected = contract.outputs[name]
+        if contract.regions is not None:  # as many as regions
+            expected = (None, *expected[1:])
+        elif fresh.takes_any_size:  # rows and columns are the image's
+            expected = (None, None, *expected[2:])
+        assert value.shape[1:] == expected
 
 
 def test_every_trainable_weight_gets_a_gradient(contract):
@@ -82,7 +121,7 @@ def test_every_trainable_weight_gets_a_gradient(contract):
     detector = contract.build()
     detector.compile(keras.optimizers.SGD(1.0))
     before = [ops.convert_to_numpy(v) for v in detector.trainable_variables]
-    detector.train_on_batch(*small.four_images())
+    detector.train_on_batch(*contract.batch(small.four_images()))
     still = [
         variable.path
         for variable, was in zip(detector.trainable_variables, before, strict=True)
@@ -95,12 +134,12 @@ def test_every_trainable_weight_gets_a_gradient(contract):
 def test_a_batch_without_objects_has_a_finite_loss_and_gradient(contract):
     detector = contract.build()
     detector.compile(keras.optimizers.SGD(0.01))
-    logs = detector.train_on_batch(*small.no_objects(), return_dict=True)
+    logs = detector.train_on_batch(*contract.batch(small.no_objects()), return_dict=True)
     assert all(np.isfinite(value) for value in logs.values())
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in detector.variables)
 
 
-def test_it_learns_four_images_by_heart(overfitted):
+def test_it_learns_four_images_by_heart(contract, overfitted):
     """Average precision 1.0 at IoU 0.5 for each of the three classes."""
     detector, history = overfitted
     images, targets = small.four_images()
@@ -108,7 +147,7 @@ def test_it_learns_four_images_by_heart(overfitted):
         (boxes[labels >= 0], labels[labels >= 0])
         for boxes, labels in zip(targets["boxes"], targets["labels"], strict=True)
     ]
-    found = [(each.boxes, each.scores, each.labels) for each in detector.detect(images)]
+    found = [(each.boxes, each.scores, each.labels) for each in contract.found(detector, images)]
     assert [oracles.average_precision(found, truth, label) for label in range(3)] == [
         pytest.approx(1.0)
     ] * 3
@@ -122,11 +161,11 @@ def test_the_loss_is_the_sum_of_its_named_terms(contract, overfitted):
     np.testing.assert_allclose(history["loss"], np.sum(terms, axis=0), rtol=1e-5)
 
 
-def test_detections_are_sorted_valid_and_inside_the_image(overfitted):
+def test_detections_are_sorted_valid_and_inside_the_image(contract, overfitted):
     detector, _ = overfitted
     rng = np.random.default_rng(5)
     photo = rng.uniform(0, 255, (130, 50, 3)).astype("uint8")
-    found = detector.detect(photo, score_threshold=1e-6)[0]
+    found = contract.found(detector, photo, score_threshold=1e-6)[0]
     assert found.count == len(found.boxes) == len(found.scores) == len(found.labels) > 10
     assert (np.diff(found.scores) <= 0).all()
     assert found.scores.min() > 1e-6
@@ -139,36 +178,39 @@ def test_detections_are_sorted_valid_and_inside_the_image(overfitted):
     assert found.names == [small.CLASS_NAMES[label] for label in found.labels]
 
 
-def test_thresholds_and_limits_are_obeyed(overfitted):
+def test_thresholds_and_limits_are_obeyed(contract, overfitted):
     detector, _ = overfitted
     image = small.four_images().images[2]
-    everything = detector.detect(image, score_threshold=1e-9)[0]
-    sure = detector.detect(image, score_threshold=0.5)[0]
+    everything = contract.found(detector, image, score_threshold=1e-9)[0]
+    sure = contract.found(detector, image, score_threshold=0.5)[0]
     assert sure.count == (everything.scores > 0.5).sum() >= 3
-    assert detector.detect(image, score_threshold=1e-9, max_detections=2)[0].count == 2
-    apart = detector.detect(image, score_threshold=1e-9, iou_threshold=0.01)[0]
+    two = contract.found(detector, image, score_threshold=1e-9, max_detections=2)[0]
+    assert two.count == 2
+    apart = contract.found(detector, image, score_threshold=1e-9, iou_threshold=0.01)[0]
     assert 0 < apart.count < everything.count
 
 
-def test_a_batch_gives_what_its_images_give_one_by_one(overfitted):
+def test_a_batch_gives_what_its_images_give_one_by_one(contract, overfitted):
     detector, _ = overfitted
     images = small.four_images().images
-    assert_same_detections(detector.detect(images), [detector.detect(image)[0] for image in images])
+    one_by_one = [contract.found(detector, image)[0] for image in images]
+    assert_same_detections(contract.found(detector, images), one_by_one)
 
 
-def test_saved_whole_it_loads_back_equal(overfitted, tmp_path):
+def test_saved_whole_it_loads_back_equal(contract, overfitted, tmp_path):
     detector, _ = overfitted
     images = small.four_images().images
-    detector.detect(images)  # what `detect` compiled must not be in the way of saving
+    contract.found(detector, images)  # what `detect` compiled must not be in the way of saving
     detector.save(tmp_path / "detector.keras")
     revived = keras.saving.load_model(tmp_path / "detector.keras")
     assert type(revived) is type(detector)
     assert revived.class_names == detector.class_names
     assert revived.image_size == detector.image_size
-    expected = raw(detector, images)
-    for name, value in raw(revived, images).items():
+    inputs = contract.inputs(images)
+    expected = raw(detector, inputs)
+    for name, value in raw(revived, inputs).items():
         np.testing.assert_array_equal(value, expected[name])
-    assert_same_detections(revived.detect(images), detector.detect(images))
+    assert_same_detections(contract.found(revived, images), contract.found(detector, images))
 
 
 def test_saved_weights_load_back_into_a_new_one(contract, overfitted, tmp_path):
@@ -176,12 +218,13 @@ def test_saved_weights_load_back_into_a_new_one(contract, overfitted, tmp_path):
     images = small.four_images().images
     detector.save_weights(tmp_path / "detector.weights.h5")
     revived = contract.build()
-    revived.detect(images)  # compiled before the weights come: they must be seen
+    contract.found(revived, images)  # compiled before the weights come: they must be seen
     revived.load_weights(tmp_path / "detector.weights.h5")
-    expected = raw(detector, images)
-    for name, value in raw(revived, images).items():
+    inputs = contract.inputs(images)
+    expected = raw(detector, inputs)
+    for name, value in raw(revived, inputs).items():
         np.testing.assert_array_equal(value, expected[name])
-    assert_same_detections(revived.detect(images), detector.detect(images))
+    assert_same_detections(contract.found(revived, images), contract.found(detector, images))
 
 
 def test_config_makes_the_same_network(fresh):
@@ -194,10 +237,11 @@ def test_config_makes_the_same_network(fresh):
     assert shapes[0] == shapes[1]
 
 
-def test_training_on_gives_finite_losses_after_saving_in_the_middle(overfitted, tmp_path):
+def test_training_on_gives_finite_losses_after_saving_in_the_middle(contract, overfitted, tmp_path):
     detector, history = overfitted
     detector.save(tmp_path / "half.keras")
     revived = keras.saving.load_model(tmp_path / "half.keras")
-    again = revived.fit(*small.four_images(), batch_size=4, epochs=1, verbose=0).history
+    batch = contract.batch(small.four_images())
+    again = revived.fit(*batch, batch_size=4, epochs=1, verbose=0).history
     assert again["loss"][0] < 1.5 * history["loss"][-1] + 0.05
     assert set(again) == set(history)

@@ -195,6 +195,72 @@ def test_an_epoch_is_the_same_wherever_the_run_began(make):
     assert_same(epoch(endless.take(2 * steps)), epochs[0] + epochs[1])
 
 
+def sizes(batches):
+    return [batch[0].shape[1:3] for batch in batches]
+
+
+SCALES = {"multi_scale": (32, 40, 48, 56, 64, 72), "multi_scale_every": 3, "augment": "yolo_v2"}
+
+
+def test_multi_scale_draws_a_new_size_every_few_batches():
+    run = pipeline(reader(), MODEL, 1, **SCALES)
+    images, targets = run.element_spec
+    assert images.shape.as_list() == [None, None, None, 3]
+    assert targets["boxes"].shape.as_list() == [None, 8, 4]
+    seen = set()
+    for _ in range(4):
+        of_epoch = sizes(epoch(run))
+        assert len(of_epoch) == 11
+        for start in range(0, 11, 3):
+            assert len(set(of_epoch[start : start + 3])) == 1
+        seen |= {size[0] for size in of_epoch}
+        assert all(height == width for height, width in of_epoch)
+    assert len(seen) > 3
+    assert seen <= set(SCALES["multi_scale"])
+
+
+def test_sizes_and_images_are_the_same_where_a_run_is_resumed():
+    run = pipeline(reader(), MODEL, 2, seed=3, **SCALES)
+    epochs = [epoch(run) for _ in range(3)]
+    assert len({str(sizes(of_epoch)) for of_epoch in epochs}) > 1
+    assert_same(epoch(pipeline(reader(), MODEL, 2, seed=3, first_epoch=2, **SCALES)), epochs[2])
+    endless = pipeline(reader(), MODEL, 2, seed=3, repeat=True, **SCALES)
+    assert_same(epoch(endless.take(18)), [batch for of_epoch in epochs for batch in of_epoch])
+
+
+def test_workers_have_batches_of_the_same_sizes():
+    shares = [epoch(pipeline(reader(), MODEL, 1, shard=(i, 2), **SCALES)) for i in range(2)]
+    assert sizes(shares[0]) == sizes(shares[1])
+    assert set(ids(shares[0])) != set(ids(shares[1]))
+
+
+def test_boxes_are_in_pixels_of_the_drawn_size():
+    options = {**SCALES, "augment": None, "shuffle": False}
+    batches = epoch(pipeline(reader(), MODEL, 1, **options))
+    assert len(set(sizes(batches))) > 1
+    for images, boxes, labels, names in batches:
+        side = images.shape[1]
+        for rows, classes, name in zip(boxes, labels, names, strict=True):
+            objects = np.reshape(objects_of(int(name)), (-1, 4))
+            scale = [side / WIDTH, side / HEIGHT] * 2
+            np.testing.assert_allclose(rows[classes >= 0], objects * scale, rtol=1e-5)
+
+
+def test_whole_images_are_resized_as_the_model_does_it():
+    model = SimpleNamespace(**vars(MODEL), resize="letterbox")
+    images, boxes, _, _ = epoch(pipeline(reader(2), model, 2))[0]
+    # 20x30 into 30x45: 45/30 = 30/20, so there is no bar; into 30x60 one of 7 pixels on each side.
+    np.testing.assert_allclose(boxes[1, 0], [0, 0, 11 * 1.5, 9 * 1.5], rtol=1e-6)
+    model.image_size = (30, 60)
+    images, boxes, _, _ = epoch(pipeline(reader(2), model, 2))[0]
+    assert (images[:, :, :7] == 127.5).all()
+    assert (images[:, :, 7:52] != 127.5).any(axis=(0, 1, 3)).all()
+    np.testing.assert_allclose(boxes[1, 0], [7, 0, 7 + 11 * 1.5, 9 * 1.5], rtol=1e-6)
+    model.resize = "crop"
+    with pytest.raises(InputError, match=r"resize of a model is warp or letterbox.* not 'crop'"):
+        pipeline(reader(2), model, 2)
+
+
 def test_seeds_give_different_batches():
     one, other = (epoch(pipeline(reader(), MODEL, shuffle=True, seed=s)) for s in (1, 2))
     assert ids(one) != ids(other)
@@ -301,7 +367,10 @@ def test_a_model_without_names_of_its_own_is_judged_by_their_number():
     ("options", "words"),
     [
         ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
-        ({"augment": "sdd"}, "augment must be 'ssd', 'flip', a function or None, not 'sdd'"),
+        ({"augment": "sdd"}, "must be 'ssd', 'flip', 'yolo_v1', 'yolo_v2', a function or None"),
+        ({"multi_scale": [64, 30.5]}, "multi_scale wants sizes in pixels, whole numbers above 0"),
+        ({"multi_scale": []}, "multi_scale wants sizes in pixels"),
+        ({"multi_scale": [64], "multi_scale_every": 0}, "multi_scale_every must be 1 or more"),
         ({"shard": (2, 2)}, "0 <= index < count"),
         ({"max_boxes": 0}, "max_boxes must be 1 or more"),
         ({"batch_size": 12, "drop_remainder": True}, "11 examples do not fill one batch of 12"),
@@ -310,6 +379,16 @@ def test_a_model_without_names_of_its_own_is_judged_by_their_number():
 def test_an_argument_without_sense_is_refused(options, words):
     with pytest.raises(InputError, match=words):
         pipeline(reader(), MODEL, **options)
+
+
+def test_a_network_says_which_sizes_it_takes():
+    model = SimpleNamespace(**vars(MODEL), image_stride=32, takes_any_size=True)
+    assert pipeline(reader(), model, multi_scale=range(320, 609, 32)).steps_per_epoch == 1
+    with pytest.raises(InputError, match="multiples of 32, not \\[320, 400\\]"):
+        pipeline(reader(), model, multi_scale=[320, 400])
+    model.takes_any_size = False
+    with pytest.raises(InputError, match="this one takes 30x45 alone"):
+        pipeline(reader(), model, multi_scale=[320, 352])
 
 
 def test_batches_instead_of_examples_are_refused():

@@ -1,6 +1,7 @@
 import pytest
 
 from kerasdet.data import load, source
+from kerasdet.data.source import load_images
 from kerasdet.errors import InputError
 from tests.data.annotation_files import (
     annotation,
@@ -102,7 +103,7 @@ def test_only_what_fits_together_is_joined(voc, tmp_path):
         ("some/data.yaml", "did you mean yolo:some/data.yaml?"),
         ("shapes:val?count=many", "whole numbers"),
         ("shapes:val?size=1x2x3", "size is one number"),
-        ("shapes:val?colour=red", "shapes has no option 'colour', but count, objects, seed, size"),
+        ("shapes:val?colour=red", "shapes has no option 'colour', but classes, count, objects, "),
     ],
 )
 def test_a_wrong_word_says_why_and_lists_the_forms(spec, why):
@@ -115,3 +116,43 @@ def test_a_wrong_word_says_why_and_lists_the_forms(spec, why):
 def test_a_bare_voc_folder_is_recognised(voc):
     with pytest.raises(InputError, match=f"did you mean voc:{voc}?"):
         load(str(voc))
+
+
+# ---------------------------------------------------------------------- labelled images
+
+
+def test_folders_of_labelled_images_with_and_without_a_split(tmp_path):
+    for place in ("train/cat/a.png", "train/dog/b.png", "train/dog/c.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        paint(tmp_path / place, (5, 7))
+    for spec in (f"folders:{tmp_path}:train", f"folders:{tmp_path}/train"):
+        examples = load_images(spec)
+        assert examples.class_names == ["cat", "dog"]
+        assert [int(one["label"]) for one in examples] == [0, 1, 1]
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    turned = load_images(f"folders:{tmp_path}:train?names={tmp_path}/names.txt")
+    assert [int(one["label"]) for one in turned] == [1, 0, 0]
+
+
+def test_shapes_of_labelled_images_take_their_options():
+    examples = load_images("shapes:val?count=3&size=40x56&classes=star,cross&seed=2")
+    assert examples.class_names == ["star", "cross"]
+    assert [one["image"].shape for one in examples] == [(40, 56, 3)] * 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("voc:somewhere", "one of:"),
+        ("folders:", "one of:"),
+        ("nowhere", "one of:"),
+        ("shapes?objects=3", "no option 'objects', but classes, count, seed, size"),
+        ("folders:x?seed=3", "no option 'seed', but names"),
+        ("shapes?count=many", "whole numbers"),
+        ("folders:nowhere/at/all", "nowhere/at/all"),
+    ],
+)
+def test_a_wrong_word_for_labelled_images_says_why(spec, why):
+    with pytest.raises(InputError) as caught:
+        load_images(spec)
+    assert why in str(caught.value)

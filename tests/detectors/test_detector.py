@@ -12,7 +12,7 @@ import pytest
 from keras import layers, ops
 from PIL import Image
 
-from kerasdet import Detector
+from kerasdet import SSD, Detector
 from kerasdet.errors import InputError, TrainingError
 from kerasdet.suppression import Detections
 from tests import small
@@ -27,10 +27,10 @@ class FindsBright(Detector):
     So what `detect` does to an image and to its boxes can be seen.
     """
 
-    def __init__(self, height=64, width=96):
+    def __init__(self, height=64, width=96, **options):
         images = keras.Input((height, width, 3))
         outputs = {"image": layers.Identity()(images)}
-        super().__init__(images, outputs, class_names=["thing"])
+        super().__init__(images, outputs, class_names=["thing"], **options)
 
     def decode(self, outputs, *, score_threshold=None, iou_threshold=None, max_detections=None):
         bright = outputs["image"][..., 0] > 127.5  # (B, H, W)
@@ -188,14 +188,102 @@ def test_a_float_image_that_is_all_black_is_fine(finder):
 def test_warp_is_tensorflows_bilinear_resize(size, rng):
     import tensorflow as tf
 
-    from kerasdet.detectors.detector import warp
+    from kerasdet.images import warp
 
     image = rng.uniform(0, 255, (*size, 3)).astype("uint8")
     expected = tf.image.resize(image, (64, 96), method="bilinear").numpy()
     np.testing.assert_allclose(warp(image, (64, 96)), expected, atol=1e-3)
 
 
+def test_letterboxed_boxes_come_back_in_each_images_own_pixels():
+    """48 x 24 into 96 x 96 is twice as large, 24 rows of grey above; 32 x 128 high lies between
+    36 grey columns. Corner-aligned resizing moves an edge by up to half a pixel of the photo."""
+    finder = FindsBright(96, 96, resize="letterbox")
+    photos = [photo(24, 48, (10, 4, 31, 20)), photo(128, 32, (6, 40, 25, 126))]
+    found = finder.detect(photos)
+    np.testing.assert_allclose(found[0].boxes, [(10, 4, 31, 20)], atol=0.51)
+    np.testing.assert_allclose(found[1].boxes, [(6, 40, 25, 126)], atol=1.4)  # 4/3 pixel a cell
+    # Warped they would come back too, but the network would see them stretched.
+    stretched = FindsBright(96, 96).detect(photos[0])[0]
+    np.testing.assert_allclose(stretched.boxes, [(10, 4, 31, 20)], atol=0.51)
+
+
+def test_bright_bars_are_not_part_of_the_photo():
+    """Detections on the bars are cut at the photo's edge."""
+
+    class Everywhere(FindsBright):
+        def decode(self, outputs, **options):
+            found = super().decode(outputs, **options)
+            return found._replace(boxes=found.boxes * 0 + ops.convert_to_tensor([0.0, 0, 96, 96]))
+
+    finder = Everywhere(96, 96, resize="letterbox")
+    assert boxes_of(finder.detect(photo(24, 48, (10, 4, 31, 20)))) == [[(0, 0, 48, 24)]]
+
+
+def test_a_network_for_any_size_is_run_at_the_size_that_is_set():
+    """One white pixel is four of the network's at 64 x 96, one at 32 x 48, and lost at 8 x 12."""
+    finder = FindsBright(None, None, image_size=(32, 48))
+    image = photo(32, 48, (7, 9, 8, 10))
+    assert boxes_of(finder.detect(image)) == [[(7, 9, 8, 10)]]
+    finder.image_size = 8, 12
+    assert boxes_of(finder.detect(image)) == [[]]
+    finder.image_size = 64
+    assert finder.image_size == (64, 64)
+    finder.image_size = (64, 96)
+    assert boxes_of(finder.detect(image)) == [[(7, 9, 8, 10)]]
+
+
+@pytest.mark.parametrize("size", [0, -32, 33, 3.5, "32", (32, 48, 3), (32, 47), None])
+def test_an_image_size_that_cannot_be_is_refused(size):
+    class Strided(FindsBright):
+        image_stride = 16
+
+    finder = Strided(None, None, image_size=(32, 48))
+    with pytest.raises(InputError, match="multiples of 16"):
+        finder.image_size = size
+    assert finder.image_size == (32, 48)
+
+
+def test_a_network_of_one_size_keeps_it(finder):
+    with pytest.raises(InputError, match="64x96 alone"):
+        finder.image_size = 128
+    finder.image_size = (64, 96)
+    with pytest.raises(InputError, match="resize wants"):
+        FindsBright(resize="stretch")
+
+
 # ---------------------------------------------------------------------- training
+
+
+def test_targets_are_assigned_with_their_images_and_whatever_else_the_batch_carries():
+    """Four images of 64 x 96, and one number more for each: 0, 1, 2, 3."""
+
+    class Told(SSD):
+        def assign(self, targets, inputs=None):
+            assigned = super().assign(targets, inputs)
+            height, width = ops.shape(inputs)[1:3]
+            return {**assigned, "extra": targets["extra"], "height": height, "width": width}
+
+        def loss_terms(self, outputs, assigned):
+            extra = ops.cast(ops.sum(assigned["extra"]), "float32")
+            terms = super().loss_terms(outputs, assigned)
+            return {
+                "localization": 0.0 * terms["localization"] + extra,
+                "confidence": 0.0 * terms["confidence"]
+                + ops.cast(assigned["height"] * 1000 + assigned["width"], "float32"),
+            }
+
+    like = small.plain_ssd()
+    told = Told(**like._arguments())
+    told.compile("sgd")
+    images, targets = small.four_images()
+    targets["extra"] = np.arange(4)
+    for logs in (
+        told.train_on_batch(images, targets, return_dict=True),
+        told.test_on_batch(images, targets, return_dict=True),
+    ):
+        assert logs["localization"] == 0 + 1 + 2 + 3
+        assert logs["confidence"] == 64096
 
 
 def one_step(detector, optimizer, **options):
@@ -240,12 +328,12 @@ def test_weight_decay_adds_half_lambda_times_the_squares_of_kernels_alone():
 
 
 def test_weight_decay_leaves_ssds_gain_alone():
-    from kerasdet.detectors.detector import _decays
     from kerasdet.layers import L2Normalization
+    from kerasdet.weight_decay import decays
 
     layer = L2Normalization()
     layer.build((None, 2, 3, 4))
-    assert not _decays(layer.gain)
+    assert not decays(layer.gain)
 
 
 def test_an_optimizers_own_decay_is_kept_from_biases_and_scales():
@@ -297,6 +385,45 @@ def test_half_precision_gives_float32_outputs_and_finite_steps(policy):
     assert not np.array_equal(ops.convert_to_numpy(detector.trainable_variables[0]), first)
     assert {str(v.dtype) for v in detector.trainable_variables} == {"float32"}
     assert detector.detect(images[0])[0].boxes.dtype == np.float32
+
+
+def test_a_model_made_in_half_precision_loads_as_one(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = small.plain_ssd()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    made.save(tmp_path / "half.keras")
+    revived = keras.saving.load_model(tmp_path / "half.keras")
+    assert keras.config.dtype_policy().name == "float32"
+    for detector in (made, revived):
+        assert detector.precision == "mixed_bfloat16"
+        assert detector.get_layer("fine_mbox_loc").compute_dtype == "bfloat16"
+        assert {str(v.dtype) for v in detector.trainable_variables} == {"float32"}
+    image = small.four_images().images[:1]
+    for name, expected in made(image).items():
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(revived(image)[name]), ops.convert_to_numpy(expected)
+        )
+
+
+def test_a_model_made_in_float32_stays_it_in_a_half_precision_process():
+    config = small.plain_ssd().get_config()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        revived = SSD.from_config(config)
+        unsaid = SSD.from_config({k: v for k, v in config.items() if k != "precision"})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert revived.get_layer("fine_mbox_loc").compute_dtype == "float32"
+    assert unsaid.get_layer("fine_mbox_loc").compute_dtype == "bfloat16", "as saved before"
+
+
+def test_how_photos_are_resized_travels_with_the_config():
+    made = small.plain_ssd(resize="letterbox")
+    assert SSD.from_config(made.get_config()).resize == "letterbox"
+    made.resize = "warp"
+    assert SSD.from_config(made.get_config()).resize == "warp"
 
 
 def test_a_loss_that_is_not_finite_stops_training_with_batch_term_and_images():

@@ -312,6 +312,18 @@ def test_classes_without_names_are_numbered():
     assert ssd.num_classes == 2
 
 
+def test_the_image_size_left_out_is_the_backbones():
+    """Lopsided as it is; 300 where it takes any, and for VGG."""
+    ssd = small.ssd(image_size=None)
+    assert ssd.image_size == (64, 96)
+    assert ssd.input_shape == (None, 64, 96, 3)
+    anything = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=32, padding="same", name="b")(anything)
+    free = SSD(2, backbone=keras.Model(anything, x), feature_layers=["b"], box_sizes=(20, 60))
+    assert free.image_size == (300, 300)
+    assert len(free.default_boxes) == 10 * 10 * 4  # 300 / 32, rounded up
+
+
 # ---------------------------------------------------------------------- saving
 
 
@@ -323,6 +335,7 @@ def test_config_keeps_every_argument():
         "box_sizes": (5, 11, 23, 61),
         "box_ratios": ((3,), (), (2, 5)),
         "clamp_sizes": True,
+        "clamp_centres": True,
         "mean": (1.0, 2.0, 3.0),
         "scale": 0.25,
         "name": "tiny",

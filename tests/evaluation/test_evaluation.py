@@ -3,13 +3,16 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import kerasdet.evaluation as evaluation_package
+from kerasdet.classes import COCO_NAMES, VOC_NAMES
 from kerasdet.errors import InputError
 from kerasdet.evaluation import evaluate
+from kerasdet.evaluation.inputs import matched_classes
 
 NAMES = ["cat", "dog", "bird"]
 HERE, THERE, FAR = [2, 2, 22, 22], [30, 5, 50, 25], [10, 25, 30, 38]
@@ -132,11 +135,77 @@ def test_match_names_evaluates_a_permuted_subset_in_its_own_labels(rote):
     assert [one.detections for one in result.classes] == [1, 1]  # those of dog are left out
 
 
-def test_match_names_does_not_forgive_a_class_the_model_lacks(case, rote):
+def test_match_names_leaves_out_what_only_the_data_has(rote):
+    """The data: bird, fish, cat; the model: cat, dog, bird. Fish are nobody's to find."""
+    examples = [
+        rote.example(0, boxes=[HERE, THERE, FAR], labels=[1, 2, 0]),
+        rote.example(1, boxes=[FAR], labels=[1]),
+    ]
+    answers = {
+        0: [(THERE, 0.9, 0), (FAR, 0.8, 2), (HERE, 0.7, 1)],
+        1: [(FAR, 0.95, 0), (FAR, 0.5, 2)],  # a fish taken for a cat, and for a bird
+    }
+    data = rote.data_set(examples, class_names=["bird", "fish", "cat"])
+    model = rote.RoteModel(answers)
+    with pytest.raises(InputError, match=r"does not know 'fish'; match_names=True .* the 2 they"):
+        evaluate(model, data, progress=False)
+    result = evaluate(model, data, match_names=True, progress=False)
+    assert result.class_names == ["bird", "cat"]
+    assert [one.objects for one in result.classes] == [1, 1]
+    assert [one.detections for one in result.classes] == [2, 2]
+    assert [one.metrics["AP50"] for one in result.classes] == pytest.approx([1, 1 / 2])
+    assert [one.truth.labels.tolist() for one in result.images] == [[1, 0], []]
+    assert result.left_out == ["fish"]
+    assert result.to_dict()["left_out"] == ["fish"]
+    assert "1 of the data's classes left out" in result.summary()
+
+
+def test_a_model_of_a_word_tree_answers_in_the_datas_classes(rote):
+    """Asked for a flat list, it gives one; by match_names, for those that its tree has."""
+
+    class Tree(rote.RoteModel):
+        def for_classes(self, names):
+            asked.append(names)
+            return rote.RoteModel(self.answers, names)
+
+    asked = []
+    model = Tree({0: [(HERE, 0.9, 0)]}, class_names=["animal", "cat", "dog"])
+    data = rote.data_set([rote.example(0, boxes=[HERE], labels=[1])], class_names=["fish", "cat"])
+    result = evaluate(model, data, match_names=True, progress=False)
+    assert asked == [["cat"]]
+    assert result.class_names == ["cat"]
+    assert result.metrics["AP50"] == pytest.approx(1)
+    data.class_names = ["dog", "cat"]
+    assert evaluate(model, data, progress=False).class_names == ["dog", "cat"]
+    assert asked[1:] == [["dog", "cat"]]
+
+
+def test_lists_that_share_nothing_cannot_be_matched(case, rote):
     model, examples = case
-    data = rote.data_set(examples, class_names=["cat", "dog", "fish"])
-    with pytest.raises(InputError, match="does not know 'fish'"):
+    data = rote.data_set(examples, class_names=["fish", "newt", "worm"])
+    with pytest.raises(InputError, match="does not know 'fish', 'newt', 'worm'") as caught:
         evaluate(model, data, match_names=True, progress=False)
+    assert "match_names" not in str(caught.value)
+
+
+def test_voc_and_coco_share_twenty_classes_whatever_their_words():
+    """COCO's labels of VOC's twenty things, looked up in its list."""
+    voc, coco = SimpleNamespace(class_names=VOC_NAMES), SimpleNamespace(class_names=COCO_NAMES)
+    matched = matched_classes(voc, coco, match_names=True)
+    assert len(matched.names) == 20
+    assert len(matched.left_out) == 60
+    pairs = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch"}
+    pairs |= {"pottedplant": "potted plant", "diningtable": "dining table", "tvmonitor": "tv"}
+    pairs |= {"person": "person", "train": "train"}
+    for of_voc, of_coco in pairs.items():
+        label = matched.names.index(of_coco)
+        assert matched.from_model[VOC_NAMES.index(of_voc)] == label
+        assert matched.from_data[COCO_NAMES.index(of_coco)] == label
+    assert sorted(matched.from_model) == list(range(20))
+    assert matched.from_data[COCO_NAMES.index("truck")] == -1
+    back = matched_classes(coco, voc, match_names=True)
+    assert back.names == list(VOC_NAMES)
+    assert back.left_out == []
 
 
 def test_names_can_be_given_where_a_map_lost_them(case, rote):

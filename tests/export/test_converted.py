@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kerasdet import export
-from kerasdet.detectors.detector import warp
 from kerasdet.errors import InputError, KerasdetError
 from kerasdet.export import check, converted
+from kerasdet.images import warp
 from tests.export.models import HEIGHT, NAMES, WIDTH, small_ssd
 
 ROWS = 9

@@ -265,10 +265,10 @@ def test_the_next_version_stands_beside_the_older(model, tmp_path):
 
 
 def test_a_copy_that_finds_something_else_is_removed(model, tmp_path, monkeypatch):
-    def nearest(images, size):
+    def nearest(images, size, resize):
         return tf.image.resize(tf.cast(images, tf.float32), size, method="nearest")
 
-    monkeypatch.setattr(graph, "_warped", nearest)
+    monkeypatch.setattr(graph, "resized_in_graph", nearest)
     with pytest.raises(KerasdetError, match=r"removed; they differ: boxes by .* px"):
         export.saved_model(model, tmp_path / "deep" / "ssd", max_detections=9)
     assert folders(tmp_path) == []

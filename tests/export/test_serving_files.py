@@ -14,6 +14,7 @@ from tests.export.models import NAMES
 SETTINGS = {
     "name": "ssd",
     "class_names": NAMES,
+    "resize": "warp",
     "image_size": [40, 60],
     "thresholds": {"score_threshold": 0.25, "iou_threshold": None, "max_detections": 9},
     "kerasdet": "1.2.3",

@@ -58,6 +58,33 @@ def test_clamping_cuts_widths_and_heights_each_at_its_own_side():
     np.testing.assert_allclose(sizes[:4], expected, rtol=1e-5)
 
 
+def test_clamped_centres_are_moved_to_the_edge_with_their_boxes_sides_kept():
+    """Steps of 12 over 30 wide: centres 6, 18 and 30; of 20 over 20 high: 10 and 30, cut at 20."""
+    boxes = lopsided(steps=[(20, 12), 30], clamp_centres=True).boxes
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    expected = [[6, 10], [18, 10], [30, 10], [6, 20], [18, 20], [30, 20], [15, 15], [30, 15]]
+    np.testing.assert_allclose(centres[[0, 4, 8, 12, 16, 20, 24, 26]], expected, atol=1e-5)
+    np.testing.assert_allclose(sides, (lambda b: b[:, 2:] - b[:, :2])(lopsided().boxes), rtol=1e-5)
+
+
+def test_amdegroots_ten_by_ten_map_ends_at_the_images_edge():
+    """Its last centres are 9.5 * 32 = 304, of an image of 300; no other map reaches beyond."""
+    plain, moved = (
+        DefaultBoxes.released(name).boxes for name in ("ssd300_voc", "ssd300_amdegroot")
+    )
+    start, per_cell = 38 * 38 * 4 + 19 * 19 * 6, 6
+    of_map = slice(start, start + 10 * 10 * per_cell)
+    row = [16 + 32 * column for column in range(10)]
+    for boxes, last in ((plain, 304), (moved, 300)):
+        centres = ((boxes[of_map, :2] + boxes[of_map, 2:]) / 2).reshape(10, 10, per_cell, 2)
+        line = [*row[:9], last]
+        np.testing.assert_allclose(centres[3, :, 1, 0], line, atol=1e-3)  # x along a row
+        np.testing.assert_allclose(centres[:, 7, 5, 1], line, atol=1e-3)  # y down a column
+    others = np.concatenate([moved[:start], moved[of_map.stop :]])
+    centres = (others[:, :2] + others[:, 2:]) / 2
+    assert centres.max() == pytest.approx(37.5 * 8)  # 300, of the finest map
+
+
 def test_boxes_are_not_clipped_to_the_image():
     assert lopsided(sizes=[25, 36, 40]).boxes.min() < 0
 
@@ -106,14 +133,15 @@ def test_an_unknown_release_is_refused_with_the_known_ones():
 
 
 def test_config_keeps_every_argument():
-    layer = lopsided(steps=[(7, 8), (9, 10)], clamp_sizes=True, name="boxes")
+    layer = lopsided(steps=[(7, 8), (9, 30)], clamp_sizes=True, clamp_centres=True, name="boxes")
     revived = DefaultBoxes.from_config(layer.get_config())
     assert revived.image_size == (20, 30)
     assert revived.grids == [(2, 3), (1, 2)]
     assert revived.sizes == [4, 9, 16]
     assert revived.ratios == [[2], []]
-    assert revived.steps == [(7, 8), (9, 10)]
+    assert revived.steps == [(7, 8), (9, 30)]
     assert revived.clamp_sizes is True
+    assert revived.clamp_centres is True
     assert revived.name == "boxes"
     np.testing.assert_array_equal(revived.boxes, layer.boxes)
 

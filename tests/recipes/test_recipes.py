@@ -26,7 +26,7 @@ def test_a_recipe_says_its_command_and_what_to_expect(path):
 def three_steps(recipe, examples):
     model = recipe.build(examples.class_names)
     batches = data.pipeline(examples, model, 2, augment=recipe.augment)
-    model.compile(**training._optimizer(recipe, 3))
+    model.compile(**recipe.optimizer_settings(3))
     before = [np.array(v) for v in model.trainable_variables]
     logs = model.fit(batches.take(3), epochs=1, verbose=0).history
     assert np.isfinite(logs["loss"]).all()

@@ -1,3 +1,4 @@
+import struct
 import zipfile
 
 import caffe_writer
@@ -35,6 +36,30 @@ def test_keras_files_are_known(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<4i", 0, 1, 0, 64),
+        struct.pack("<3iQ", 0, 2, 0, 2**40),
+        # 0.01 begins with the byte 0x0a, as a caffemodel with a name does.
+        struct.pack("<3fi", 0.01, 0.9, 0.0005, 64),
+    ],
+    ids=["0.1", "0.2", "before versions"],
+)
+def test_darknet_files_are_known_by_their_header(tmp_path, header):
+    (tmp_path / "yolo.caffemodel").write_bytes(header + np.ones(9, "f4").tobytes())
+    assert recognise(tmp_path / "yolo.caffemodel") == "darknet"
+
+
+def test_a_caffemodel_is_not_taken_for_darknets_whatever_its_name(tmp_path, rng):
+    for length in range(1, 40):
+        for _ in range(20):
+            name = "".join(rng.choice(list("0123456789;=?_VGvg"), length))
+            message = caffe_writer.net({"a": ("Convolution", [np.zeros(2, "f4")])}, name=name)
+            (tmp_path / "a").write_bytes(message.SerializeToString())
+            assert recognise(tmp_path / "a") == "caffe"
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"<!DOCTYPE html><html>Google Drive can't scan", "a web page"),
@@ -45,6 +70,8 @@ def test_keras_files_are_known(tmp_path):
         (b"\0" * 257 + b"ustar" + b"\0" * 250, "a tar archive"),
         (b"\x89PNG\r\n\x1a\n", "no weight file known here"),
         (b"", "no weight file known here"),
+        (struct.pack("<4i", 0, 0, 1, 0), "no weight file known here"),
+        (struct.pack("<4i", 0, 1, 0, 0)[:12], "no weight file known here"),
     ],
 )
 def test_other_files_are_refused_by_what_they_look_like(tmp_path, data, message):

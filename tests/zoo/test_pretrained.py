@@ -1,4 +1,5 @@
 import string
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +24,24 @@ def test_every_row_says_where_the_file_is_and_under_which_licence():
         source = row.source
         assert source.licence
         assert source.page.startswith("https://")
-        assert source.url is None or source.url.rpartition("/")[2] == source.file
+        assert source.url is None or Path(source.url).suffix == Path(source.file).suffix
         assert (source.member is not None) == source.file.endswith(".tar.gz")
         assert (row.metric is None) == (not row.protocol)
         if source.sha256 is not None:
             assert len(source.sha256) in (8, 64)
             assert set(source.sha256) <= set(string.hexdigits.lower())
+
+
+def test_files_of_one_name_are_one_file():
+    """They lie in one folder: of two, the second would be taken for the first."""
+    sources = [*(row.source for row in pretrained.SETS), *pretrained.TREE]
+    assert len({source.file for source in sources}) == len(set(sources))
+
+
+def test_older_hashes_have_their_length():
+    for row in pretrained.SETS:
+        assert row.source.sha1 is None or len(row.source.sha1) == 40
+        assert row.source.md5 is None or len(row.source.md5) == 32
 
 
 def test_a_hash_in_a_file_name_is_the_hash_of_the_table():

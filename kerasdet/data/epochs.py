@@ -1,0 +1,275 @@
+"""Epochs: the order of examples, the seed and the size of each, and how batches are cut from them.
+
+Everything that is drawn at random is a function of (seed, epoch, place in the epoch): the order by
+a permutation of its own for every epoch, each example's augmentation by a seed of its own, the size of
+each batch by its number. So epoch 7 is the same in a run that started at epoch 0 and in one that was
+resumed there with `first_epoch=7`, however many threads work on it.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasdet.errors import InputError
+
+_BUFFER = 512  # decoded examples in a shuffle, where the reader cannot be asked for another order
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How epochs are cut into batches; the arguments of `kerasdet.data.pipeline` of these names.
+
+    Attributes:
+        image_size: (height, width) of the network's input.
+        sizes: (height, width) pairs to draw from instead, in multi-scale training; or empty.
+        every: batches between two draws of a size.
+    """
+
+    batch_size: int
+    image_size: tuple[int, int]
+    seed: int = 0
+    first_epoch: int = 0
+    repeat: bool = False
+    shard: tuple[int, int] | None = None
+    drop_remainder: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
+    every: int = 10
+
+    @property
+    def worker(self) -> tuple[int, int]:
+        """Number of this worker, and of all."""
+        return self.shard or (0, 1)
+
+    def share(self, size: int | None) -> tuple[int | None, int | None]:
+        """Examples and batches of one worker in an epoch of so many; None where not known."""
+        if size is None:
+            return None, None
+        share = math.ceil(size / self.worker[1])
+        steps = (share // self.batch_size) if self.drop_remainder else -(-share // self.batch_size)
+        if steps == 0:
+            raise InputError(f"{share} examples do not fill one batch of {self.batch_size}")
+        return share, steps
+
+
+def planned(
+    model: Any,
+    batch_size: int,
+    *,
+    multi_scale: Sequence[int] | None,
+    multi_scale_every: int,
+    shard: tuple[int, int] | None,
+    **rest: Any,
+) -> Plan:
+    """The plan for a model, its numbers checked.
+
+    Raises:
+        InputError: if one makes no sense.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise InputError(f"shard must be (index, count) with 0 <= index < count, not {shard}")
+    sizes: tuple[tuple[int, int], ...] = ()
+    if multi_scale is not None:
+        sizes = _checked_sizes(model, multi_scale)
+        if multi_scale_every < 1:
+            raise InputError(f"multi_scale_every must be 1 or more, not {multi_scale_every}")
+    height, width = model.image_size
+    return Plan(
+        batch_size,
+        (height, width),
+        shard=shard,
+        sizes=sizes,
+        every=multi_scale_every,
+        **rest,
+    )
+
+
+def _checked_sizes(model: Any, multi_scale: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    if not getattr(model, "takes_any_size", True):
+        height, width = model.image_size
+        raise InputError(
+            f"multi_scale wants a network that takes images of any size, and this one takes "
+            f"{height}x{width} alone"
+        )
+    stride = getattr(model, "image_stride", 1)
+    sides = list(multi_scale)
+    if not sides or any(int(side) != side or side < 1 or side % stride for side in sides):
+        which = f"multiples of {stride}" if stride > 1 else "whole numbers above 0"
+        raise InputError(f"multi_scale wants sizes in pixels, {which}, not {multi_scale}")
+    return tuple((int(side), int(side)) for side in sides)
+
+
+def batched(
+    epochs: Callable[[Any], tf.data.Dataset],
+    prepare: Callable[..., Any],
+    plan: Plan,
+    *,
+    steps: int | None,
+    drawn: bool,
+) -> tf.data.Dataset:
+    """The batches of epochs, prefetched; with an attribute `steps_per_epoch`.
+
+    Args:
+        epochs: from the number of an epoch (int64 scalar tensor) to this worker's examples in it.
+        prepare: graph function (example, image_size, seed (2,)) to an element of a batch.
+        plan: the rest.
+        steps: batches in an epoch; None if not known.
+        drawn: whether one epoch is unlike another. Then each iteration over the result gives the
+            next one.
+    """
+    index, count = plan.worker
+
+    def one_epoch(epoch):
+        def prepare_one(place, example):
+            size = _drawn_size(plan, epoch, place) if plan.sizes else plan.image_size
+            return prepare(example, size, seed_pair(plan.seed, epoch, place * count + index))
+
+        return (
+            epochs(epoch)
+            .enumerate()
+            .map(prepare_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .batch(plan.batch_size, drop_remainder=plan.drop_remainder)
+        )
+
+    if plan.repeat:
+        batches = tf.data.Dataset.range(plan.first_epoch, 2**63 - 1).flat_map(one_epoch)
+    elif drawn or plan.sizes:
+        batches = _next_epoch(plan.first_epoch).flat_map(one_epoch)
+    else:
+        batches = one_epoch(tf.constant(plan.first_epoch, tf.int64))
+    number = tf.data.INFINITE_CARDINALITY if plan.repeat else steps
+    if number is not None:  # without it Keras has no progress bar, and warns at the end of data
+        batches = batches.apply(tf.data.experimental.assert_cardinality(number))
+    if plan.shard is not None:  # else TensorFlow's strategies would shard a second time
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        batches = batches.with_options(options)
+    batches = batches.prefetch(tf.data.AUTOTUNE)
+    batches.steps_per_epoch = steps
+    return batches
+
+
+def _drawn_size(plan: Plan, epoch, place):
+    """(height, width) of the batch in which this place is: the same on all workers."""
+    draw = place // plan.batch_size // plan.every
+    seeds = seed_pair(plan.seed, epoch, -2 - draw)  # -1 is the order's
+    chosen = tf.random.stateless_uniform((), seeds, maxval=len(plan.sizes), dtype=tf.int32)
+    return tf.constant(plan.sizes, tf.int32)[chosen]
+
+
+class Order:
+    """The examples of one worker, in the order of each epoch.
+
+    Args:
+        examples: what a reader gives, or any data set.
+        shuffle: whether, or through a buffer of how many examples.
+        seed: of the order.
+        cache: whether decoded images are kept in memory, or the file they are kept in.
+        shard: this worker's number, and that of all.
+
+    Attributes:
+        size: of all examples; None if not known.
+    """
+
+    def __init__(self, examples, shuffle, *, seed, cache=False, shard=(0, 1)):
+        self.shuffle, self.seed, self.cached = shuffle, seed, bool(cache)
+        self.size = size_of(examples)
+        self.index, self.count = shard
+        self.reordered = None if cache else getattr(examples, "reordered", None)
+        if self.reordered is not None:
+            return
+        if self.count > 1:
+            examples = examples.shard(self.count, self.index)
+        if cache:
+            examples = examples.cache() if cache is True else examples.cache(str(cache))
+        self.examples = examples
+        whole = self.size if cache is True and self.size is not None else _BUFFER
+        self.buffer = whole if shuffle is True else int(shuffle)
+
+    def epoch(self, number, *, share=None):
+        """The data set of the examples of this epoch (int64 scalar tensor).
+
+        Args:
+            number: of the epoch.
+            share: exactly as many; images that cannot be read are made up for by others.
+        """
+        stream = self._in_order(number)
+        if share is None:
+            return stream
+        if not self.cached:
+            return stream.repeat().take(share)
+        # A cache counts as filled only once the end behind the last example has been seen.
+        endless = stream.repeat().enumerate()
+        return endless.take_while(lambda place, _: place < share).map(lambda _, example: example)
+
+    def passes(self, epoch, needed: int) -> tf.data.Dataset:
+        """As many examples, from pass after pass over the set, each pass in an order of its own.
+
+        Args:
+            epoch: its number, int64 scalar tensor; no two epochs have passes in common.
+            needed: examples of this worker.
+        """
+        most = math.ceil(needed / (self.size // self.count))
+        # Twice as many, for images that cannot be read.
+        numbers = tf.data.Dataset.range(2 * most + 8).map(lambda number: epoch * most + number)
+        if self.reordered is None:
+            return numbers.flat_map(self._in_order).take(needed)
+        places = numbers.flat_map(
+            lambda number: tf.data.Dataset.from_tensor_slices(self._places(number))
+        )
+        return self.reordered(places).take(needed)
+
+    def _places(self, number):
+        """The places of this worker's examples in the set, in the order of this pass."""
+        places = tf.range(self.size, dtype=tf.int64)
+        if self.shuffle:
+            places = tf.random.experimental.stateless_shuffle(
+                places, seed_pair(self.seed, number, -1)
+            )
+        return places[self.index :: self.count]
+
+    def _in_order(self, number):
+        if self.reordered is not None:
+            return self.reordered(tf.data.Dataset.from_tensor_slices(self._places(number)))
+        if not self.shuffle:
+            return self.examples
+        drawn = tf.random.stateless_uniform(
+            (), seed_pair(self.seed, number, -1), maxval=2**31 - 1, dtype=tf.int64
+        )
+        # Of this epoch's graph alone: the order must not depend on the global seed, and `shuffle` does
+        # not take a tensor as its seed where the global one is 0.
+        tf.compat.v1.set_random_seed(1)
+        return self.examples.shuffle(self.buffer, seed=drawn, reshuffle_each_iteration=False)
+
+
+def size_of(examples: Any) -> int | None:
+    """How many examples there are, images that cannot be read included; None if not known."""
+    if getattr(examples, "records", None) is not None:
+        return len(examples.records)
+    size = int(getattr(examples, "size", examples.cardinality()))  # `size` where a filter hides it
+    return size if size >= 0 else None
+
+
+def seed_pair(seed, epoch, place):
+    """Seeds that no two (epoch, place) share.
+
+    Places are below 2**31; -1 is the order's, and from -2 down those of the batches' sizes.
+    """
+    return tf.stack([tf.constant(seed, tf.int64), epoch * 2**31 + tf.cast(place, tf.int64)])
+
+
+def _next_epoch(first: int) -> tf.data.Dataset:
+    """One element, the number of the epoch: one more in every iteration over the data set."""
+    numbers = itertools.count(first)
+
+    def take(_):
+        number = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
+        return tf.ensure_shape(number, ())
+
+    return tf.data.Dataset.range(1).map(take)

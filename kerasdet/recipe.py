@@ -1,0 +1,209 @@
+"""What decides a training run: data, model, augmentation, optimizer and schedule."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kerasdet import zoo
+from kerasdet.errors import InputError
+from kerasdet.schedules import WarmUpPolynomial, WarmUpSteps, check_finite
+from kerasdet.word_tree import WordTree
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+_OPTIMIZERS = ("sgd", "adam", "adamw")
+_SCHEDULES = ("steps", "cosine", "poly")
+_RULES = ("voc07", "voc10", "coco")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training run computes.
+
+    Data sets are written as the shell writes them ("voc:DIR:train", see `kerasdet.data.load`),
+    one or several; `{data_dir}` in them is filled in by `train(..., data_dir=)`.
+
+    Attributes:
+        model: a name in `kerasdet.zoo`, or a function from class names to a detector or a
+            classifier.
+        train: data to learn from: with boxes for a detector, with one label an image for a
+            classifier ("folders:DIR:train", see `kerasdet.data.source.IMAGE_FORMS`).
+        task: "detection" or "classification", which a function as model has to say.
+        val: data to measure on after every epoch; the best weights are chosen by it.
+        classification_train: images with labels alone, for joint training of a detector with
+            a WordTree (YOLO9000).
+        nodes: file of the nodes that the classes of `train` and `val` are in the model's
+            WordTree, a line each (`WordTree.read_map`); None: the nodes of their names.
+        detection_share: of the images of a batch that have boxes then.
+        pretrained: as in `kerasdet.zoo`; only with a name as model.
+        epochs: passes over `train`.
+        batch_size: images a step.
+        augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
+            a function as `kerasdet.data.pipeline` takes it, or None.
+        image_size: side of the network's input, or (height, width), for one that takes several.
+        multi_scale: sides of which another is drawn every ten batches; None: `image_size` alone.
+        optimizer: "sgd" (with momentum), "adam" or "adamw".
+        learning_rate: after warm-up.
+        momentum: of SGD.
+        schedule: "steps": times one of `scales` at each of `milestones`; "cosine": down to 0
+            at the end; "poly": likewise, as (1 - share of training done) ** `power`.
+        milestones: epochs at which "steps" steps; fractions of an epoch are fine.
+        scales: what the rate is multiplied by at each; None: 0.1.
+        power: of "poly".
+        warmup_epochs: epochs over which the rate grows from `warmup_start`.
+        warmup_power: 1: it grows along a line; 4: as darknet's burn_in.
+        warmup_start: the rate it grows from.
+        weight_decay: L2 on kernels, see `Detector.compile`; for "adamw" its own decay.
+        clip_norm: gradients together are cut to this length; None: not.
+        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        rule: of a detector's evaluation: "voc07", "voc10" or "coco".
+        match_names: evaluate by name on the classes that `val` and the model share.
+        evaluate_every: epochs between two evaluations on `val`.
+        cache: keep the decoded training data in memory.
+        max_boxes: objects an image that training looks at; None: as many as there are.
+        seed: of weights, order and augmentation.
+    """
+
+    model: str | Callable[[list[str]], Any]
+    train: str | Sequence[str]
+    val: str | Sequence[str] | None = None
+    classification_train: str | Sequence[str] | None = None
+    nodes: str | None = None
+    detection_share: float = 0.2
+    task: str | None = None
+    pretrained: bool | str = False
+    epochs: int = 100
+    batch_size: int = 16
+    augment: str | Callable[..., Any] | None = "default"
+    image_size: int | Sequence[int] | None = None
+    multi_scale: Sequence[int] | None = None
+    optimizer: str = "sgd"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    schedule: str = "steps"
+    milestones: Sequence[float] = ()
+    scales: Sequence[float] | None = None
+    power: float = 4.0
+    warmup_epochs: float = 0.0
+    warmup_power: float = 1.0
+    warmup_start: float = 0.0
+    weight_decay: float = 5e-4
+    clip_norm: float | None = None
+    precision: str = "float32"
+    rule: str = "voc10"
+    match_names: bool = False
+    evaluate_every: int = 1
+    cache: bool = False
+    max_boxes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, known in (
+            ("optimizer", _OPTIMIZERS),
+            ("schedule", _SCHEDULES),
+            ("precision", PRECISIONS),
+            ("rule", _RULES),
+            ("task", (None, "detection", "classification")),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} wants one of {known}, not {getattr(self, name)!r}.")
+        for name in ("epochs", "batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} wants at least 1, not {getattr(self, name)}.")
+        if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
+            raise InputError(f"learning_rate wants a positive number, not {self.learning_rate}.")
+        for name in ("warmup_epochs", "warmup_power", "warmup_start", "power"):
+            check_finite(name, [getattr(self, name)])
+        check_finite("scales", self.scales or ())
+        if self.scales is not None and len(self.scales) != len(self.milestones):
+            raise InputError(
+                f"scales wants one for each of the milestones {list(self.milestones)}, not "
+                f"{list(self.scales)}."
+            )
+        if self.schedule == "cosine" and (self.warmup_power != 1 or self.warmup_start):
+            raise InputError("warmup_power and warmup_start go with the steps and poly schedules.")
+        if self.classifies and self.classification_train:
+            raise InputError("classification_train is for a detector; a classifier has train.")
+        if not 0 < self.detection_share < 1:
+            raise InputError(
+                f"detection_share wants a share between 0 and 1, not {self.detection_share}."
+            )
+        if self.pretrained and not isinstance(self.model, str):
+            raise InputError(
+                "pretrained goes with a model's name; a recipe's function loads its own."
+            )
+
+    @property
+    def classifies(self) -> bool:
+        """Whether a classifier is trained."""
+        if self.task is None:
+            return self.model in zoo.CLASSIFIERS
+        return self.task == "classification"
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, for the run folder."""
+        return self.model if isinstance(self.model, str) else self.model.__name__
+
+    def build(self, class_names, image_names=None):
+        """The detector or classifier for these classes.
+
+        Args:
+            class_names: of `train`.
+            image_names: of `classification_train`; a model by name gets a WordTree of both.
+        """
+        if not isinstance(self.model, str):
+            return self.model(list(class_names))
+        if image_names is None:
+            return zoo.build(self.model, class_names=class_names, pretrained=self.pretrained)
+        tree = WordTree.joined(class_names, image_names)
+        return zoo.build(self.model, tree=tree, pretrained=self.pretrained)
+
+    def optimizer_settings(self, steps: int) -> dict[str, Any]:
+        """What the model's `compile` wants, the schedule counted in optimizer steps.
+
+        Args:
+            steps: of an epoch.
+        """
+        rate = self._rate(steps)
+        if self.optimizer == "adamw":
+            optimizer = keras.optimizers.AdamW(
+                rate, weight_decay=self.weight_decay, global_clipnorm=self.clip_norm
+            )
+            return {"optimizer": optimizer}
+        if self.optimizer == "adam":
+            optimizer = keras.optimizers.Adam(rate, global_clipnorm=self.clip_norm)
+        else:
+            optimizer = keras.optimizers.SGD(
+                rate, momentum=self.momentum, global_clipnorm=self.clip_norm
+            )
+        return {"optimizer": optimizer, "weight_decay": self.weight_decay}
+
+    def _rate(self, steps):
+        warmup = round(self.warmup_epochs * steps)
+        if self.schedule == "cosine":
+            return keras.optimizers.schedules.CosineDecay(
+                0.0 if warmup else self.learning_rate,
+                max(self.epochs * steps - warmup, 1),
+                warmup_target=self.learning_rate if warmup else None,
+                warmup_steps=warmup,
+            )
+        warming = {
+            "warmup_steps": warmup,
+            "warmup_power": self.warmup_power,
+            "warmup_start": self.warmup_start,
+        }
+        if self.schedule == "poly":
+            return WarmUpPolynomial(
+                self.learning_rate, self.epochs * steps, power=self.power, **warming
+            )
+        milestones = [round(epoch * steps) for epoch in self.milestones]
+        return WarmUpSteps(self.learning_rate, milestones, scales=self.scales, **warming)
+
+
+def replaced(recipe: Recipe, given: dict[str, Any]) -> Recipe:
+    """The recipe with some of its settings given anew."""
+    return dataclasses.replace(recipe, **given)

@@ -1,0 +1,344 @@
+"""Builders of the YOLO family: v1, v2, YOLO9000, and the classifiers that they start from.
+
+A darknet `.weights` file has no names and no shapes. Which network it is for follows from how
+many numbers it holds: the tables below have the released networks, and the count of classes is
+what is left to solve for.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kerasdet.backbones.small import FEATURE_LAYERS, small
+from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.classifier import Classifier
+from kerasdet.classifier import darknet19 as darknet19_classifier
+from kerasdet.classifier import extraction as extraction_classifier
+from kerasdet.detectors.yolo9000 import YOLO9000
+from kerasdet.detectors.yolo_v1 import YOLOv1
+from kerasdet.detectors.yolo_v2 import YOLOv2
+from kerasdet.errors import InputError
+from kerasdet.weights.darknet_file import read_darknet
+from kerasdet.weights.fetch import fetch
+from kerasdet.weights.file_format import recognise
+from kerasdet.weights.maps import darknet as darknet_weights
+from kerasdet.word_tree import WordTree
+from kerasdet.zoo import pretrained as pretrained_sets
+from kerasdet.zoo.arguments import classes, is_path, with_own
+
+
+class _Layout(NamedTuple):
+    """A released network, but for its classes.
+
+    Attributes:
+        floats: numbers in its file.
+        classes: K of that file.
+        per_class: numbers that one more class adds to the output layer.
+        arguments: what the constructor has to be told.
+        by_classes: further arguments where K is the release's.
+    """
+
+    floats: int
+    classes: int
+    per_class: int
+    arguments: dict[str, Any]
+    by_classes: dict[int, dict[str, Any]]
+
+    def solved(self, floats: int) -> int:
+        """K of a file of so many numbers; 0 where none fits."""
+        more, rest = divmod(floats - self.floats, self.per_class)
+        return max(self.classes + more, 0) if not rest else 0
+
+
+# A class adds 49 cells * (inputs + bias) to YOLO v1's last connected layer. The counts are the
+# sizes of the published files, and of yolo-small and yolo-tiny what their cfg files come to.
+_V1_LOCAL = 49 * (7 * 7 * 256 + 1)
+_V1_HIDDEN = 49 * (4096 + 1)
+_V1 = (
+    _Layout(197_328_243, 20, _V1_LOCAL, {"head": "local"}, {}),
+    _Layout(194_254_718, 20, _V1_LOCAL, {"head": "local", "boxes_per_cell": 2}, {}),
+    _Layout(271_703_550, 20, _V1_HIDDEN, {}, {}),
+    _Layout(93_970_430, 20, _V1_HIDDEN, {"hidden": (512, 4096), "input_range": (-1, 1)}, {}),
+)
+_V1_TINY = (
+    _Layout(27_099_950, 20, _V1_LOCAL, {"backbone": "tiny"}, {}),
+    _Layout(45_089_374, 20, _V1_HIDDEN, {"backbone": "fast"}, {}),
+)
+
+# A class adds five priors' filters of 1024 (or 512) inputs and a bias to YOLOv2's last convolution.
+_V2 = (
+    _Layout(
+        50_983_561,
+        80,
+        5 * 1025,
+        {},
+        {80: {"anchors": "coco", "image_size": 608}, 20: {"anchors": "voc"}},
+    ),
+    _Layout(  # before the passthrough was squeezed, November 2016
+        67_465_609,
+        80,
+        5 * 1025,
+        {"passthrough_filters": None},
+        {80: {"anchors": "coco_2016"}, 20: {"anchors": "voc_2016"}},
+    ),
+)
+_V2_TINY = (
+    _Layout(15_867_885, 20, 5 * 1025, {}, {80: {"anchors": "coco_2016"}}),
+    _Layout(
+        11_237_145,
+        80,
+        5 * 513,
+        {"head_filters": (512,), "loss": {"rescore": False}},
+        {80: {"anchors": "coco"}},
+    ),
+)
+
+_RELEASED_CLASSES = {20: VOC_NAMES, 80: COCO_NAMES}
+
+
+def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> YOLOv1:
+    """YOLO v1 on its 24 convolutions: 98 boxes with the paper's head, 147 with the released one.
+
+    Args:
+        num_classes: K. None: the weight file's, or VOC's 20.
+        class_names: names of the labels; say these or `num_classes`.
+        pretrained: False, True (darknet's VOC training of 2016), "voc", "voc_2016", "imagenet"
+            (the trunk alone), or a weight file's path. Of a file the head and the classes
+            follow from its size, but not `input_range`: the network of 2015 that the paper
+            describes saw -1..1, and has as many numbers as the one that sees 0..1.
+        **kwargs: as in `kerasdet.YOLOv1`; they come before what a weight file says.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon et al., arXiv:1506.02640; darknet cfg/yolov1.cfg.
+    """
+    kwargs = {"name": "yolo_v1", **kwargs}
+    return _detector(YOLOv1, _V1, num_classes, class_names, pretrained, kwargs)
+
+
+def yolo_v1_tiny(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> YOLOv1:
+    """The small YOLO v1: darknet's eight convolutions, or with `backbone="fast"` the paper's nine.
+
+    Args:
+        num_classes: as in `yolo_v1`.
+        class_names: as in `yolo_v1`.
+        pretrained: False, True (darknet's VOC training), "voc", or a weight file's path.
+        **kwargs: as in `kerasdet.YOLOv1`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon et al., arXiv:1506.02640, sec. 2.1 (Fast YOLO); cfg/yolov1-tiny.cfg.
+    """
+    kwargs = {"name": "yolo_v1_tiny", "backbone": "tiny", **kwargs}
+    return _detector(YOLOv1, _V1_TINY, num_classes, class_names, pretrained, kwargs)
+
+
+def yolo_v2(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> YOLOv2:
+    """YOLOv2 on Darknet-19 with passthrough: 50,676,061 numbers at 20 classes.
+
+    Args:
+        num_classes: K. None: the weight file's, or VOC's 20.
+        class_names: names of the labels; say these or `num_classes`.
+        pretrained: False, True (darknet's COCO training, 608 pixels), "coco", "voc",
+            "imagenet" (the trunk alone), or a weight file's path.
+        **kwargs: as in `kerasdet.YOLOv2`; they come before what a weight file says.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon and Farhadi, arXiv:1612.08242; darknet cfg/yolov2.cfg, cfg/yolov2-voc.cfg.
+    """
+    kwargs = {"name": "yolo_v2", **kwargs}
+    return _detector(YOLOv2, _V2, num_classes, class_names, pretrained, kwargs)
+
+
+def yolo_v2_tiny(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> YOLOv2:
+    """The small YOLOv2: nine convolutions, no passthrough, 15,867,885 numbers at 20 classes.
+
+    Args:
+        num_classes: as in `yolo_v2`.
+        class_names: as in `yolo_v2`.
+        pretrained: False, True (darknet's COCO training), "coco", "voc", or a weight file's path.
+        **kwargs: as in `kerasdet.YOLOv2`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: darknet cfg/yolov2-tiny.cfg, cfg/yolov2-tiny-voc.cfg.
+    """
+    kwargs = {"name": "yolo_v2_tiny", "backbone": "tiny", **kwargs}
+    return _detector(YOLOv2, _V2_TINY, num_classes, class_names, pretrained, kwargs)
+
+
+def yolo_v2_small(
+    num_classes=None, *, class_names=None, pretrained=False, image_size=416, width=24, **kwargs
+) -> YOLOv2:
+    """YOLOv2 on nine plain convolutions, to train from scratch without a GPU; of no paper.
+
+    Args:
+        num_classes: K. None: VOC's 20.
+        class_names: names of the labels; say these or `num_classes`.
+        pretrained: False, or the path of a `.weights.h5` of the same network.
+        image_size: side of the square input, or (height, width), multiples of 32.
+        width: filters of the first convolution; the head has 16 times as many.
+        **kwargs: as in `kerasdet.YOLOv2`.
+
+    Raises:
+        InputError: if the weights do not fit.
+    """
+    arguments = {
+        "name": "yolo_v2_small",
+        "backbone": small((None, None), width=width),
+        "feature_layers": list(FEATURE_LAYERS[1:]),
+        "image_size": image_size,
+        "passthrough_filters": 2 * width,
+        "head_filters": (16 * width,),
+        **classes(num_classes, class_names),
+        **kwargs,
+    }
+    return with_own(YOLOv2(**arguments), pretrained)
+
+
+def yolo9000(num_classes=None, *, class_names=None, tree=None, pretrained=False, **kwargs) -> YOLO9000:
+    """YOLO9000: Darknet-19 and a WordTree of 9418 nodes, 48,807,501 numbers.
+
+    Args:
+        num_classes: how many classes of one level there are, where there is no tree.
+        class_names: their names.
+        tree: a `kerasdet.word_tree.WordTree`, or the path of a `.json` or `.tree` file (names
+            in a `.names` file beside it). None: classes of one level if those are given, else
+            darknet's 9k.tree, which is downloaded.
+        pretrained: False, True or "coco_imagenet" (the authors'), "imagenet" (Darknet-19's
+            trunk), or a weight file's path.
+        **kwargs: as in `kerasdet.YOLO9000`.
+
+    Raises:
+        InputError: if the tree or the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon and Farhadi, arXiv:1612.08242, sec. 4; darknet cfg/yolo9000.cfg.
+    """
+    if tree is None and (class_names is not None or num_classes is not None):
+        names = class_names or [f"class {label}" for label in range(num_classes)]
+        tree = WordTree(names, [-1] * len(names))
+    model = YOLO9000(_tree(tree), **{"name": "yolo9000", **kwargs})
+    if not pretrained:
+        return model
+    path = _path("yolo9000", pretrained)
+    if recognise(path) == "hdf5":
+        return with_own(model, path)
+    _load(model, path, outputs=True)
+    return model
+
+
+def darknet19(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> Classifier:
+    """Darknet-19, YOLOv2's classifier: 20,856,776 numbers at 1000 classes.
+
+    Args:
+        num_classes: K. None: ImageNet's 1000.
+        class_names: names of the labels; say these or `num_classes`.
+        pretrained: False, True or "imagenet" (fine-tuned at 448 pixels), "imagenet_224", or a
+            weight file's path. With other classes than the file's, all but the output layer
+            is loaded.
+        **kwargs: as in `kerasdet.classifier.darknet19`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon and Farhadi, arXiv:1612.08242, sec. 3; darknet cfg/darknet19.cfg.
+    """
+    kwargs = {"name": "darknet19", **kwargs}
+    return _classifier(darknet19_classifier, num_classes, class_names, pretrained, kwargs)
+
+
+def extraction(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> Classifier:
+    """The classifier whose 20 convolutions YOLO v1 starts from: 23,455,400 numbers at 1000 classes.
+
+    Args:
+        num_classes: as in `darknet19`.
+        class_names: as in `darknet19`.
+        pretrained: False, True or "imagenet", or a weight file's path.
+        **kwargs: as in `kerasdet.classifier.extraction`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Redmon et al., arXiv:1506.02640, sec. 2.2; darknet cfg/extraction.cfg.
+    """
+    kwargs = {"name": "extraction", **kwargs}
+    return _classifier(extraction_classifier, num_classes, class_names, pretrained, kwargs)
+
+
+# ------------------------------------------------------------------------ helpers
+
+
+def _detector(kind, layouts, num_classes, class_names, pretrained, kwargs):
+    if not pretrained:
+        return kind(**classes(num_classes, class_names), **kwargs)
+    path = _path(kwargs["name"], pretrained)
+    if recognise(path) == "hdf5":
+        return with_own(kind(**classes(num_classes, class_names), **kwargs), path)
+    count = read_darknet(path).numbers.size
+    layout, theirs = _layout_of(layouts, count, num_classes)
+    if layout is None:  # the first layers of a network, or another network, which `load` will say
+        model = kind(**classes(num_classes, class_names), **kwargs)
+        return _load(model, path, outputs=True)
+    names = _RELEASED_CLASSES.get(theirs, [f"class {label}" for label in range(theirs)])
+    ours = classes(num_classes, class_names, default=names)
+    of_file = layout.arguments | layout.by_classes.get(theirs, {})
+    same = len(ours.get("class_names") or range(ours["num_classes"])) == theirs
+    if not same:
+        of_file.pop("image_size", None)
+    return _load(kind(**ours, **{**of_file, **kwargs}), path, outputs=same)
+
+
+def _layout_of(layouts, floats, num_classes):
+    """(layout, K) of a file: the release's classes or the caller's before others; (None, 0)."""
+    solved = [(layout, layout.solved(floats)) for layout in layouts]
+    solved = [(layout, count) for layout, count in solved if count > 0]
+    solved.sort(key=lambda pair: pair[1] not in (*_RELEASED_CLASSES, num_classes))
+    return solved[0] if solved else (None, 0)
+
+
+def _classifier(build, num_classes, class_names, pretrained, kwargs):
+    if class_names is not None:
+        kwargs = {"class_names": class_names, **kwargs}
+    count = num_classes or (len(class_names) if class_names is not None else 1000)
+    model = build(count, **kwargs)
+    if not pretrained:
+        return model
+    path = _path(kwargs["name"], pretrained)
+    if recognise(path) == "hdf5":
+        return with_own(model, path)
+    width = darknet_weights.output_width(model, read_darknet(path).numbers.size)
+    return _load(model, path, outputs=width in (None, count))
+
+
+def _path(name, pretrained) -> Path:
+    path = pretrained if is_path(pretrained) else pretrained_sets.fetch(name, pretrained)
+    if recognise(path) not in ("darknet", "hdf5"):
+        raise InputError(
+            f"{name} reads darknet's .weights and Keras' .weights.h5, and {path} is neither."
+        )
+    return Path(path)
+
+
+def _load(model, path, *, outputs):
+    report = darknet_weights.load(model, path, partial=True, outputs=outputs)
+    if report.left:
+        from rich.console import Console
+
+        Console(stderr=True).print(report.table())
+    return model
+
+
+def _tree(tree) -> WordTree:
+    if isinstance(tree, WordTree):
+        return tree
+    if tree is None:
+        return WordTree.from_darknet(*(fetch(file) for file in pretrained_sets.TREE))
+    path = Path(tree)
+    if path.suffix == ".json":
+        return WordTree.from_json(path)
+    names = path.with_suffix(".names")
+    return WordTree.from_darknet(path, names if names.is_file() else None)

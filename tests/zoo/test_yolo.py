@@ -1,0 +1,120 @@
+"""The YOLO builders: what a darknet file says of its network, and what is loaded from it."""
+
+import numpy as np
+import pytest
+
+from kerasdet import zoo
+from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.errors import InputError
+from kerasdet.weights.maps import darknet as darknet_weights
+from kerasdet.zoo import yolo
+
+
+@pytest.mark.parametrize(
+    ("layouts", "size", "classes", "arguments"),
+    [
+        # Sizes in bytes of the published files, headers of 16 bytes.
+        (yolo._V1, 789_312_988, 20, {"head": "local"}),
+        (yolo._V1, 777_018_888, 20, {"head": "local", "boxes_per_cell": 2}),
+        (yolo._V1, 1_086_814_216, 20, {}),
+        (yolo._V1, 375_881_736, 20, {"hidden": (512, 4096), "input_range": (-1, 1)}),
+        (yolo._V1, 936_842_188, 80, {"head": "local"}),
+        (yolo._V1_TINY, 108_399_816, 20, {"backbone": "tiny"}),
+        (yolo._V2, 203_934_260, 80, {}),
+        (yolo._V2, 202_704_260, 20, {}),
+        (yolo._V2, 269_862_452, 80, {"passthrough_filters": None}),
+        (yolo._V2_TINY, 63_471_556, 20, {}),
+        (yolo._V2_TINY, 44_948_596, 80, {"head_filters": (512,), "loss": {"rescore": False}}),
+    ],
+)
+def test_the_size_of_a_published_file_names_its_network(layouts, size, classes, arguments):
+    layout, found = yolo._layout_of(layouts, (size - 16) // 4, None)
+    assert (found, layout.arguments) == (classes, arguments)
+
+
+def test_a_file_of_other_classes_is_solved_for_them():
+    # Five priors' filters of 1024 inputs and a bias for each class more than VOC's 20.
+    layout, found = yolo._layout_of(yolo._V2, 50_676_061 + 3 * 5 * 1025, None)
+    assert (found, layout) == (23, yolo._V2[0])
+    assert yolo._layout_of(yolo._V2, 50_676_061 + 1, None) == (None, 0)
+    # 15 classes and three boxes a cell have as many outputs as 20 and two: the caller decides.
+    count = 197_328_243 - 5 * 49 * (7 * 7 * 256 + 1)
+    assert yolo._layout_of(yolo._V1, count, None)[0].arguments["boxes_per_cell"] == 2
+    assert yolo._layout_of(yolo._V1, count, 15)[1] in (15, 20)
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory):
+    """A file of yolo_v2_tiny for three classes, and its last kernel."""
+    model = zoo.yolo_v2_tiny(3)
+    path = tmp_path_factory.mktemp("weights") / "three.weights"
+    darknet_weights.save(model, path)
+    return (
+        path,
+        np.array(model.get_layer("conv9").kernel),
+        np.array(model.get_layer("conv8").kernel),
+    )
+
+
+def test_a_files_classes_are_the_models(three_classes):
+    path, last, _ = three_classes
+    model = zoo.yolo_v2_tiny(pretrained=path)
+    assert model.num_classes == 3
+    np.testing.assert_array_equal(model.get_layer("conv9").kernel, last)
+
+
+def test_with_other_classes_all_but_the_outputs_is_loaded_and_a_table_says_so(
+    three_classes, capsys
+):
+    path, last, before_last = three_classes
+    model = zoo.yolo_v2_tiny(class_names=["a", "b"], pretrained=path)
+    np.testing.assert_array_equal(model.get_layer("conv8").kernel, before_last)
+    assert model.get_layer("conv9").kernel.shape == (1, 1, 1024, 5 * 7) != last.shape
+    assert "conv9/kernel" in capsys.readouterr().err
+
+
+def test_names_and_anchors_are_the_releases(shared_data):
+    folder = shared_data / "weights" / "yolov2-tiny-voc_k5iogura"
+    (path,) = folder.glob("*.weights")
+    model = zoo.yolo_v2_tiny(pretrained=path)
+    assert model.class_names == list(VOC_NAMES)
+    np.testing.assert_allclose(model.priors[0], [1.08, 1.19])
+    assert int(model.images_seen) == 5_145_600
+
+
+def test_coco_is_tested_at_608_pixels_with_its_own_anchors():
+    assert yolo._V2[0].by_classes[len(COCO_NAMES)] == {"anchors": "coco", "image_size": 608}
+
+
+def test_a_file_of_another_network_is_refused_with_both_counts(three_classes, shared_data):
+    path, *_ = three_classes
+    with pytest.raises(InputError, match=r"15,780,760 numbers and model 'yolo_v2' wants"):
+        zoo.yolo_v2(pretrained=path)
+    with pytest.raises(InputError, match="is neither"):
+        zoo.yolo_v2(pretrained=_keras_file(path.parent))
+
+
+def _keras_file(folder):
+    import keras
+
+    inputs = keras.Input((2,))
+    keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(folder / "other.keras")
+    return folder / "other.keras"
+
+
+def test_yolo9000_without_a_tree_has_classes_of_one_level():
+    names = ["cat", "dog", "cow"]
+    model = zoo.yolo9000(class_names=names)
+    assert model.tree.names == names
+    assert list(model.tree.group_sizes) == [3]
+
+
+def test_a_classifiers_trunk_starts_a_detector(tmp_path):
+    """The first 18 convolutions are those of Darknet-19 (darknet19_448.conv.23)."""
+    classifier = zoo.darknet19(7)
+    path = tmp_path / "darknet19.conv.23"
+    darknet_weights.save(classifier, path, layers=18)
+    detector = zoo.yolo_v2(2, pretrained=path)
+    np.testing.assert_array_equal(
+        detector.get_layer("conv18").kernel, classifier.get_layer("conv18").kernel
+    )

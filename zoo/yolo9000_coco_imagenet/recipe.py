@@ -1,0 +1,42 @@
+"""YOLO9000, jointly on COCO's boxes and ImageNet's labels.
+
+    kerasdet train zoo/yolo9000_coco_imagenet/recipe.py --data-dir DIR
+    # DIR holds annotations/, train2017/, val2017/ and imagenet/, a folder of photos for each wnid of
+    # 9k.tree, and darknet's data/coco9k.map
+
+Paper: 19.7 mAP on ImageNet DET val (Redmon and Farhadi, YOLO9000, sec. 4). Not yet trained here.
+Schedule: cfg/yolo9000.cfg: 500 200 iterations of 64 images; the paper oversamples COCO until
+ImageNet is four times as large.
+"""
+
+import kerasdet
+
+
+def yolo9000(class_names):
+    """The tree is darknet's, and so are the nodes of COCO's classes."""
+    del class_names
+    return kerasdet.zoo.yolo9000(pretrained="imagenet")
+
+
+def recipe():
+    return kerasdet.Recipe(
+        model=yolo9000,
+        train="coco:{data_dir}/annotations/instances_train2017.json,{data_dir}/train2017",
+        val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
+        classification_train="folders:{data_dir}/imagenet",
+        nodes="{data_dir}/coco9k.map",
+        detection_share=0.2,
+        epochs=54,
+        batch_size=64,
+        augment="yolo_v2",
+        multi_scale=tuple(range(320, 609, 32)),
+        optimizer="sgd",
+        learning_rate=1e-3,
+        warmup_epochs=0.1,
+        warmup_power=4,
+        milestones=(43, 49),
+        weight_decay=5e-4,
+        rule="coco",
+        match_names=True,
+        evaluate_every=5,
+    )

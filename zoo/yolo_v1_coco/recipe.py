@@ -1,0 +1,36 @@
+"""YOLO v1 on COCO.
+
+    kerasdet train zoo/yolo_v1_coco/recipe.py --data-dir DIR
+    # DIR holds annotations/, train2017/ and val2017/
+    kerasdet evaluate runs/yolo_v1_coco-1 \
+        --data coco:DIR/annotations/instances_val2017.json,DIR/val2017 --rule coco
+
+Paper: no figure. Not yet trained here.
+Schedule: the VOC paper's, five times fewer epochs for seven times as many images.
+"""
+
+import kerasdet
+
+
+def yolo_v1_coco(class_names):
+    """yolo-coco.cfg: the locally connected head and no dropout."""
+    return kerasdet.zoo.yolo_v1(class_names=class_names, head="local", dropout=0.0)
+
+
+def recipe():
+    return kerasdet.Recipe(
+        model=yolo_v1_coco,
+        train="coco:{data_dir}/annotations/instances_train2017.json,{data_dir}/train2017",
+        val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
+        epochs=27,
+        batch_size=64,
+        augment="yolo_v1",
+        optimizer="sgd",
+        learning_rate=1e-2,
+        warmup_epochs=1,
+        warmup_start=1e-3,
+        milestones=(15, 21),
+        weight_decay=5e-4,
+        rule="coco",
+        evaluate_every=10,
+    )

@@ -1,0 +1,32 @@
+"""YOLOv2 tiny on Pascal VOC 2007 + 2012.
+
+    kerasdet train zoo/yolo_v2_tiny_voc0712/recipe.py --data-dir DIR
+    # DIR holds VOC2007/ and VOC2012/
+    kerasdet evaluate runs/yolo_v2_tiny-1 \
+        --data voc:DIR/VOC2007:test --rule voc07
+
+Paper: none; darknet's site: 57.1 on VOC07 test at 416 pixels. Not yet trained here.
+Schedule: cfg/yolov2-tiny-voc.cfg: 40 200 iterations of 64 images, 259 of them an epoch; 1e-4 for the
+first 100, then 1e-3, a tenth at 20 000 and at 30 000.
+"""
+
+import kerasdet
+
+
+def recipe():
+    return kerasdet.Recipe(
+        model="yolo_v2_tiny",
+        train=["voc:{data_dir}/VOC2007:trainval", "voc:{data_dir}/VOC2012:trainval"],
+        val="voc:{data_dir}/VOC2007:test",
+        epochs=155,
+        batch_size=64,
+        augment="yolo_v2",
+        multi_scale=tuple(range(320, 609, 32)),
+        optimizer="sgd",
+        learning_rate=1e-4,
+        milestones=(0.4, 77, 116),
+        scales=(10, 0.1, 0.1),
+        weight_decay=5e-4,
+        rule="voc07",
+        evaluate_every=10,
+    )
