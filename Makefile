@@ -26,7 +26,7 @@ quickstart: $(BIN)/.installed
 # Twice: everything on TensorFlow, then what runs on every back end once more on JAX.
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope tests/test_boxes.py tests/test_matching.py tests/test_losses.py tests/test_suppression.py tests/layers tests/detectors tests/contracts
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope tests/test_boxes.py tests/test_matching.py tests/test_losses.py tests/test_suppression.py tests/test_region.py tests/test_region_proposals.py tests/test_weight_decay.py tests/layers tests/detectors/test_detector.py tests/detectors/test_ssd.py tests/contracts
 	@echo "All tests passed. Nothing was left behind but .venv."
 
 lint: $(BIN)/.installed

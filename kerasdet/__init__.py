@@ -20,14 +20,20 @@ _MODULES = (
     "losses",
     "matching",
     "visualize",
+    "weights",
     "zoo",
 )
 _NAMES = {
+    "FastRCNN": "kerasdet.detectors.fast_rcnn",
     "SSD": "kerasdet.detectors.ssd",
     "Detector": "kerasdet.detectors.detector",
     "Detections": "kerasdet.suppression",
     "InputError": "kerasdet.errors",
     "Recipe": "kerasdet.recipe",
+    "WordTree": "kerasdet.word_tree",
+    "YOLO9000": "kerasdet.detectors.yolo9000",
+    "YOLOv1": "kerasdet.detectors.yolo_v1",
+    "YOLOv2": "kerasdet.detectors.yolo_v2",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]

@@ -46,6 +46,13 @@ ImageSize = Annotated[
         help="Size of the network's input, for one that takes several.",
     ),
 ]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        "--regions",
+        help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
 
 
@@ -116,6 +123,7 @@ def train(
     classification_data: Annotated[
         str | None, typer.Option(help="Images with labels alone, for joint training.")
     ] = None,
+    regions: Regions = None,
     precision: Annotated[
         str | None, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")
     ] = None,
@@ -153,6 +161,7 @@ def train(
         "image_size": sides(image_size) if image_size else None,
         "multi_scale": _sizes(multi_scale),
         "classification_train": classification_data,
+        "regions": regions,
         "weight_decay": weight_decay,
         "precision": precision,
         "rule": rule,
@@ -234,6 +243,7 @@ def evaluate(
         Path | None,
         typer.Option(help="For a WordTree: file of the nodes that the data's classes are."),
     ] = None,
+    regions: Regions = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for curves and the worst mistakes.")
@@ -258,6 +268,10 @@ def evaluate(
         if not hasattr(detector, "for_classes"):
             raise typer.BadParameter("--nodes goes with a model that has a WordTree")
         detector = detector.for_classes(examples.class_names, detector.tree.read_map(nodes))
+    if regions is not None:
+        from kerasdet.training import with_proposals
+
+        examples = with_proposals(examples, regions)
     result = evaluation.evaluate(
         detector, examples, rule=rule, match_names=match_names, max_images=limit
     )

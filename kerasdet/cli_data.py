@@ -1,4 +1,4 @@
-"""The shell's `kerasdet data check | stats | show | anchors`, and how the shell opens data."""
+"""The shell's `kerasdet data check | stats | show | anchors | proposals`, and how the shell opens data."""
 
 import os
 import sys
@@ -125,6 +125,45 @@ def data_anchors(
                 f"The numbers cannot be written to {json}: {error.strerror}."
             ) from error
         print(f"Wrote {json}")
+
+
+@data_app.command("proposals")
+def data_proposals(
+    data: Spec,
+    output: Annotated[
+        Path, typer.Option(help="Folder for one file an image; what is there is not made again.")
+    ] = Path("proposals"),
+    method: Annotated[
+        str, typer.Option(help="selective_search, edge_boxes or sliding_windows.")
+    ] = "selective_search",
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Selective Search's quality mode: slower, more.")
+    ] = False,
+    max_regions: Annotated[
+        int, typer.Option("--max-regions", min=1, help="Most regions of an image.")
+    ] = 2000,
+    edge_model: Annotated[
+        Path | None, typer.Option("--edge-model", help="OpenCV's model.yml.gz, for edge_boxes.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. [default: one a core]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images.")] = None,
+    classes: Classes = None,
+):
+    """Find regions that may hold objects, for Fast R-CNN, and measure their recall."""
+    from kerasdet.data.proposal_cache import Method, propose
+
+    how = Method(
+        method,
+        quality=quality,
+        max_regions=max_regions,
+        model=None if edge_model is None else str(edge_model),
+    )
+    found = propose(
+        load_examples(data, classes=classes), output, method=how, workers=workers, limit=limit
+    )
+    print(found)
 
 
 def load_examples(spec, *, strict=False, classes=None):

@@ -176,7 +176,7 @@ def sample_regions(
     there = box_ops.area(regions) > 0
     low, high = background_iou
     foreground = there & (best >= foreground_iou)
-    background = there & (best >= low) & (best < high)
+    background = there & ~foreground & (best >= low) & (best < high)
 
     slots = ops.expand_dims(ops.arange(samples, dtype="int32"), 0)  # (1, S)
     most = min(round(foreground_share * samples), samples)

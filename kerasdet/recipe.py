@@ -38,6 +38,12 @@ class Recipe:
         nodes: file of the nodes that the classes of `train` and `val` are in the model's
             WordTree, a line each (`WordTree.read_map`); None: the nodes of their names.
         detection_share: of the images of a batch that have boxes then.
+        regions: for a detector that wants them, where region proposals of all images are: a folder
+            that `kerasdet data proposals` filled, or whatever else `kerasdet.data.with_regions`
+            takes as a path; or "selective_search", "edge_boxes" or "sliding_windows": they are
+            computed as images come, once with `cache`.
+        adapt_targets: normalise what boxes are learned as by its statistics in `train`, class by
+            class (`FastRCNN.adapt_targets`), which looks at all images once before training.
         pretrained: as in `kerasdet.zoo`; only with a name as model.
         epochs: passes over `train`.
         batch_size: images a step.
@@ -73,6 +79,8 @@ class Recipe:
     classification_train: str | Sequence[str] | None = None
     nodes: str | None = None
     detection_share: float = 0.2
+    regions: str | None = None
+    adapt_targets: bool = False
     task: str | None = None
     pretrained: bool | str = False
     epochs: int = 100

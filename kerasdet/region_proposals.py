@@ -204,9 +204,9 @@ def offsets(boxes, regions):
 
 
 class TargetStatistics(NamedTuple):
-    """Of each class: regions that show it, (K,), means and standard deviations, both (K, 4)."""
+    """Of each class: how many regions show it, (K,); means and standard deviations, both (K, 4)."""
 
-    count: np.ndarray
+    regions: np.ndarray
     means: np.ndarray
     deviations: np.ndarray
 

@@ -10,6 +10,8 @@ import keras
 
 from kerasdet import data, runs
 from kerasdet.classifier import Classifier
+from kerasdet.data.progress import track
+from kerasdet.data.proposal_cache import METHODS, Method
 from kerasdet.data.source import load as load_data
 from kerasdet.data.source import load_images
 from kerasdet.errors import InputError
@@ -17,7 +19,7 @@ from kerasdet.evaluation import MeanAveragePrecision, evaluate
 from kerasdet.evaluation.tensorboard import DetectionImages
 from kerasdet.recipe import Recipe, replaced
 
-__all__ = ["Recipe", "replaced", "resume", "train"]
+__all__ = ["Recipe", "replaced", "resume", "train", "with_proposals"]
 
 # What an evaluation rule calls the number that chooses the best weights.
 _MONITOR = {"voc07": "AP50", "voc10": "AP50", "coco": "AP"}
@@ -113,6 +115,7 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     examples = _load(load, recipe.train, data_dir, strict)
     images = _load(load_images, recipe.classification_train, data_dir, strict)
     val = _load(load, recipe.val, data_dir, strict)
+    examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = recipe.build(examples.class_names, images and images.class_names)
@@ -127,9 +130,43 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     batches = _batches(recipe, model, examples, images, data_dir, first_epoch)
     if batches.steps_per_epoch is None:
         raise InputError(f"How many training images {recipe.train} has is not known.")
+    if recipe.adapt_targets and not first_epoch:
+        _adapt_targets(recipe, model, examples)
     model.compile(**recipe.optimizer_settings(batches.steps_per_epoch))
     val_batches = _val_batches(recipe, model, val, data_dir)
     return _Job(recipe, model, _answering(recipe, model, val, data_dir), batches, val, val_batches)
+
+
+def with_proposals(examples, regions):
+    """The data with region proposals.
+
+    Args:
+        examples: what a reader gives.
+        regions: a path, as `kerasdet.data.with_regions` takes it, or the name of a method in
+            `kerasdet.data.proposal_cache.METHODS`, by which they are found as images come.
+
+    Raises:
+        InputError: as `kerasdet.data.with_regions`.
+    """
+    if regions in METHODS:
+        return data.with_regions(examples, Method(regions).regions)
+    return data.with_regions(examples, regions)
+
+
+def _with_regions(recipe, examples, data_dir):
+    if recipe.regions is None or examples is None:
+        return examples
+    return with_proposals(examples, _filled_in(recipe.regions, data_dir, "regions are"))
+
+
+def _adapt_targets(recipe, model, examples):
+    """Measures the statistics of the training targets on every image as it is."""
+    if not hasattr(model, "adapt_targets"):
+        raise InputError(
+            f"adapt_targets goes with a detector that learns from regions, not {recipe.model_name}."
+        )
+    batches = data.pipeline(examples, model, recipe.batch_size, max_boxes=recipe.max_boxes)
+    model.adapt_targets(track(batches, "Measuring targets", total=batches.steps_per_epoch))
 
 
 def _batches(recipe, model, examples, images, data_dir, first_epoch):
@@ -184,11 +221,7 @@ def _nodes(recipe, model, data_dir):
         return None
     if not hasattr(model, "for_classes"):
         raise InputError(f"nodes goes with a model that has a WordTree, not {recipe.model_name}.")
-    if "{data_dir}" in recipe.nodes and data_dir is None:
-        raise InputError(
-            f"This recipe's nodes are {recipe.nodes}: say where it is with --data-dir."
-        )
-    return model.tree.read_map(recipe.nodes.replace("{data_dir}", str(data_dir)))
+    return model.tree.read_map(_filled_in(recipe.nodes, data_dir, "nodes are"))
 
 
 def _answering(recipe, model, val, data_dir):
@@ -204,10 +237,16 @@ def _load(load, specs, data_dir, strict):
     if not specs:
         return None
     specs = [specs] if isinstance(specs, str) else list(specs)
-    if any("{data_dir}" in spec for spec in specs) and data_dir is None:
-        raise InputError(f"This recipe's data is {specs}: say where it is with --data-dir.")
-    loaded = [load(spec.replace("{data_dir}", str(data_dir)), strict=strict) for spec in specs]
+    specs = [_filled_in(spec, data_dir, "data is") for spec in specs]
+    loaded = [load(spec, strict=strict) for spec in specs]
     return loaded[0] if len(loaded) == 1 else data.join(*loaded)
+
+
+def _filled_in(text, data_dir, what):
+    """The recipe's word with the folder of the data in it."""
+    if "{data_dir}" in text and data_dir is None:
+        raise InputError(f"This recipe's {what} {text}: say where it is with --data-dir.")
+    return text.replace("{data_dir}", str(data_dir))
 
 
 def _fit(job, run, first_epoch) -> Path:

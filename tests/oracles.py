@@ -170,3 +170,62 @@ def average_precision(found, truth, label, *, overlap=0.5) -> float:
             right += 1
             area += right / rank / total
     return area
+
+
+def sample(
+    regions, boxes, labels, order, *, samples, foreground_share, foreground_iou, background_iou
+) -> list[tuple[int, int]]:
+    """One image's sampled (region, its object or -1): _sample_rois of Fast R-CNN (minibatch.py).
+
+    Where the release draws at random, the regions with the largest `order` are drawn.
+    """
+    foreground, background, owner = [], [], {}
+    for row, region in enumerate(regions):
+        if region[2] <= region[0] or region[3] <= region[1]:
+            continue
+        best, owner[row] = np.float32(0), -1
+        for g, box in enumerate(boxes):
+            if labels[g] >= 0 and iou(box, region) > best:
+                best, owner[row] = iou(box, region), g
+        if best >= foreground_iou:
+            foreground.append(row)
+        elif background_iou[0] <= best < background_iou[1]:
+            background.append(row)
+    most = min(round(foreground_share * samples), len(foreground))
+    rest = min(samples - most, len(background))
+    foreground.sort(key=lambda row: -order[row])
+    background.sort(key=lambda row: -order[row])
+    drawn = [(row, owner[row]) for row in foreground[:most]]
+    return drawn + [(row, -1) for row in background[:rest]]
+
+
+def region_offsets(region, box) -> list[float]:
+    """What makes one region into a box: _compute_targets of Fast R-CNN (roidb.py)."""
+    width, height = region[2] - region[0] + 1e-14, region[3] - region[1] + 1e-14
+    box_width, box_height = box[2] - box[0] + 1e-14, box[3] - box[1] + 1e-14
+    centre_x, centre_y = region[0] + 0.5 * width, region[1] + 0.5 * height
+    box_x, box_y = box[0] + 0.5 * box_width, box[1] + 0.5 * box_height
+    return [
+        (box_x - centre_x) / width,
+        (box_y - centre_y) / height,
+        math.log(box_width / width),
+        math.log(box_height / height),
+    ]
+
+
+def multi_task(logits, offsets, classes, targets) -> tuple[float, float]:
+    """Fast R-CNN's two loss terms in float64, region by region (eq. 1-3)."""
+    classification = localization = 0.0
+    regions = 0
+    for image in range(len(logits)):
+        for row, c in enumerate(classes[image]):
+            if c < 0:
+                continue
+            regions += 1
+            scores = logits[image, row].astype("float64")
+            classification += math.log(sum(math.exp(v) for v in scores)) - scores[c]
+            if c > 0:
+                for error in offsets[image, row, c - 1] - targets[image, row]:
+                    size = abs(float(error))
+                    localization += 0.5 * size**2 if size < 1 else size - 0.5
+    return (classification / regions, localization / regions) if regions else (0.0, 0.0)

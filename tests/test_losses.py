@@ -1,4 +1,4 @@
-"""SSD's loss against nested loops, numbers by hand and numerical gradients."""
+"""SSD's and Fast R-CNN's losses against nested loops, numbers by hand and numerical gradients."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.losses import multibox, smooth_l1
+from kerasdet.losses import multi_task, multibox, smooth_l1
 from tests import backend, oracles
 
 NONE, POSITIVE = 0, 2
@@ -168,3 +168,72 @@ def test_a_nan_shows_even_in_a_box_that_nothing_chose(rng):
     offsets, logits, target_offsets, target_classes = random_case(rng)
     logits[2, 7] = np.nan  # in the image without objects
     assert math.isnan(loss(offsets, logits, target_offsets, target_classes)[1])
+
+
+# ---------------------------------------------------------------------- multi-task
+
+
+def multi_task_case(rng):
+    """Three images of seven regions, five classes; objects, background, and rows that are none."""
+    logits = rng.normal(size=(3, 7, 6)).astype("float32") * 3
+    offsets = rng.normal(size=(3, 7, 5, 4)).astype("float32") * 2
+    classes = rng.integers(-1, 6, (3, 7)).astype("int32")
+    targets = rng.normal(size=(3, 7, 4)).astype("float32")
+    assert {-1, 0, 5} <= set(classes.ravel().tolist())
+    return logits, offsets, classes, targets
+
+
+def test_multi_task_equals_the_loops(rng):
+    case = multi_task_case(rng)
+    terms = backend.call(multi_task, *case)
+    expected = oracles.multi_task(*case)
+    np.testing.assert_allclose([float(term) for term in terms], expected, rtol=1e-5)
+
+
+def test_multi_task_by_hand():
+    """Two regions: equal scores of three classes; offsets off by 0.5 and by 3 in one region.
+
+    log 3 for each; (0.5 * 0.5**2 + 3 - 0.5) / 2 regions, background counted.
+    """
+    offsets = np.full((1, 2, 2, 4), 9.0, "float32")
+    offsets[0, 0, 1] = [1.5, 2, 3, 7]
+    terms = multi_task(
+        np.zeros((1, 2, 3), "float32"),
+        offsets,
+        np.array([[2, 0]]),
+        np.array([[[1.0, 2, 3, 4], [9, 9, 9, 9]]], "float32"),
+    )
+    assert float(terms.classification) == pytest.approx(math.log(3))
+    assert float(terms.localization) == pytest.approx((0.125 + 2.5) / 2)
+
+
+def test_multi_task_of_no_regions_is_zero_and_so_is_its_gradient(rng):
+    logits, offsets, classes, targets = multi_task_case(rng)
+    none, wild = np.full_like(classes, -1), np.full_like(targets, np.inf)
+    terms = backend.call(multi_task, logits, offsets, none, wild)
+    assert [float(term) for term in terms] == [0, 0]
+    for gradient in backend.gradients(
+        lambda a, b: sum(multi_task(a, b, none, wild)), logits, offsets
+    ):
+        assert (gradient == 0).all()
+
+
+def test_only_the_true_classs_offsets_of_objects_get_a_gradient(rng):
+    logits, offsets, classes, targets = multi_task_case(rng)
+    of_logits, of_offsets = backend.gradients(
+        lambda a, b: sum(multi_task(a, b, classes, targets)), logits, offsets
+    )
+    for image, row in np.ndindex(3, 7):
+        reached = np.flatnonzero(of_offsets[image, row].any(axis=-1)).tolist()
+        assert reached == [classes[image, row] - 1] * int(classes[image, row] > 0)
+        assert of_logits[image, row].any() == (classes[image, row] >= 0)
+    # Softmax less one for the true class, and the cut error, over the regions that are there.
+    count = (classes >= 0).sum()
+    image, row = np.argwhere(classes > 0)[0]
+    true = classes[image, row]
+    share = np.exp(logits[image, row]) / np.exp(logits[image, row]).sum()
+    np.testing.assert_allclose(
+        of_logits[image, row], (share - np.eye(6)[true]) / count, rtol=1e-4, atol=1e-6
+    )
+    error = np.clip(offsets[image, row, true - 1] - targets[image, row], -1, 1)
+    np.testing.assert_allclose(of_offsets[image, row, true - 1], error / count, rtol=1e-4)

@@ -1,10 +1,12 @@
-"""SSD's matching and mining against loops that pick one pair at a time."""
+"""SSD's matching and mining, and Fast R-CNN's sampling, against loops that take one box at a time."""
+
+import math
 
 import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.matching import hard_negatives, match_default_boxes
+from kerasdet.matching import hard_negatives, match_default_boxes, sample_regions
 from tests import backend, oracles
 
 
@@ -176,3 +178,88 @@ def test_mining_equals_picking_the_hardest_one_by_one(anchor_count, positives, r
 def test_mining_takes_all_candidates_where_there_are_too_few():
     found = mine([[1.0, 2.0, 3.0, 4.0]], [[True, True, False, False]], [[False, False, True, True]])
     assert found.tolist() == [[False, False, True, True]]
+
+
+# ---------------------------------------------------------------------- regions
+
+
+SAMPLING = {
+    "samples": 12,
+    "foreground_share": 0.25,
+    "foreground_iou": 0.5,
+    "background_iou": (0.1, 0.5),
+}
+
+
+def drawn(regions, boxes, labels, order, **settings):
+    """For each image its (region, object or -1), and the number of rows past them."""
+    arrays = (np.asarray(a, "float32") for a in (regions, boxes))
+    labels, order = np.asarray(labels, "int32"), np.asarray(order, "float32")
+    found = backend.call(sample_regions, *arrays, labels, order, **{**SAMPLING, **settings})
+    index, owner, taken = (ops.convert_to_numpy(a) for a in found)
+    assert (np.diff(taken.astype(int), axis=1) <= 0).all(), "rows that are none come last"
+    assert (owner[~taken] == -1).all()
+    return [
+        list(zip(index[i][taken[i]].tolist(), owner[i][taken[i]].tolist(), strict=True))
+        for i in range(len(index))
+    ], index.shape
+
+
+def random_regions(rng, count, side):
+    """25 images, three or fewer objects each, and regions near and far from them, some padded."""
+    boxes = grid_boxes(rng, (25, 3), side, 12)
+    labels = rng.integers(0, 3, (25, 3))
+    padded = rng.random((25, 3)) < 0.4
+    padded[0] = True
+    boxes[padded], labels[padded] = 0, -1
+    near = boxes[:, rng.integers(0, 3, count // 2)] + rng.integers(-3, 4, (25, count // 2, 4))
+    regions = np.concatenate([near, grid_boxes(rng, (25, count - count // 2), side, 14)], axis=1)
+    regions[:, rng.integers(0, count, max(count // 8, 1))] = -1
+    return regions, boxes, labels, rng.permuted(np.tile(np.arange(count) / count, (25, 1)), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "settings"),
+    [
+        (60, {}),
+        (8, {}),  # fewer regions than samples
+        (200, {}),
+        (60, {"samples": 7, "foreground_share": 0.6, "foreground_iou": 0.4}),
+        (60, {"background_iou": (0.0, 0.3)}),
+        (60, {"foreground_share": 1.0}),
+        (60, {"foreground_share": 0.0}),
+    ],
+)
+def test_sampling_equals_the_releases_loop(count, settings, rng):
+    regions, boxes, labels, order = random_regions(rng, count, 30)
+    found, shape = drawn(regions, boxes, labels, order, **settings)
+    assert shape == (25, settings.get("samples", 12))
+    for image in range(25):
+        of_image = (a[image].astype("float32") for a in (regions, boxes))
+        expected = oracles.sample(
+            *of_image, labels[image], order[image], **{**SAMPLING, **settings}
+        )
+        assert found[image] == expected, image
+
+
+def test_a_quarter_of_the_samples_at_most_shows_objects():
+    """Twenty regions on the object, one beside it: three, and that one."""
+    regions = [[[0, 0, 10, 10]] * 20 + [[0, 0, 10, 40]]]
+    found, _ = drawn(regions, [[[0, 0, 10, 10]]], [[2]], np.arange(21)[None] / 21)
+    assert found == [[(19, 0), (18, 0), (17, 0), (20, -1)]]
+
+
+def test_an_overlap_of_a_half_shows_an_object_and_of_a_tenth_is_background():
+    regions = [[[0, 0, 10, 5], [0, 0, 10, 4.9], [0, 0, 10, 1], [0, 0, 10, 0.9]]]
+    found, _ = drawn(regions, [[[0, 0, 10, 10]]], [[0]], [[0.1, 0.2, 0.3, 0.4]])
+    assert found == [[(0, 0), (2, -1), (1, -1)]]
+
+
+def test_any_region_of_a_kind_is_as_likely_as_another():
+    """Each of eight is drawn in half of 2000 images, give or take four standard deviations."""
+    order = np.random.default_rng(1).random((2000, 8))
+    regions = np.tile([0, 0, 10, 10], (2000, 8, 1))
+    boxes, labels = np.tile([0, 0, 10, 10], (2000, 1, 1)), np.zeros((2000, 1))
+    found, _ = drawn(regions, boxes, labels, order, samples=4, foreground_share=1.0)
+    times = np.bincount([row for of_image in found for row, _ in of_image], minlength=8)
+    assert np.abs(times - 1000).max() < 4 * math.sqrt(2000 / 4)

@@ -4,6 +4,7 @@
     python tools/bench.py detect step          # some of it
     python tools/bench.py input --data coco:instances.json,images/
     python tools/bench.py tree yolo --darknet DARKNET --tree 9k.tree
+    python tools/bench.py roi fast_rcnn --photos FOLDER       # NAME.jpg and NAME_boxes.mat
 
 Each pair is timed in turn, ours, theirs, ours, theirs, and the ratio is that of the medians.
 torchvision is not a dependency: where it is absent ours are timed alone, and that is said.
@@ -45,6 +46,8 @@ def torchvision_or_none():
 # Before TensorFlow: after it, triton's LLVM in torch's CUDA builds crashes the process.
 TORCHVISION, VERSION = torchvision_or_none()
 
+import bench_fast_rcnn  # noqa: E402
+import bench_rcnn  # noqa: E402
 import bench_yolo  # noqa: E402
 import keras  # noqa: E402
 
@@ -250,7 +253,7 @@ def _torchvision_chain(examples):
 
 
 def main():
-    parts = ("detect", "parts", "step", "input", "tree", "yolo")
+    parts = ("detect", "parts", "step", "input", "tree", "yolo", "roi", "fast_rcnn")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -258,6 +261,8 @@ def main():
     parser.add_argument("--data", help="photos for the input bench, as kerasdet data takes them")
     parser.add_argument("--darknet", type=Path, help="folder of darknet's built program")
     parser.add_argument("--tree", type=Path, help="9k.tree; without it a tree of its size")
+    parser.add_argument("--photos", type=Path, help="folder of photos and their proposals")
+    parser.add_argument("--regions", type=int, help="of each of these photos, for a quick look")
     parser.add_argument(ONE_CORE, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=9, help="timed runs of each")
     arguments = parser.parse_args()
@@ -287,6 +292,12 @@ def main():
         bench_yolo.bench_tree(rows, arguments.runs, arguments.tree)
     if "yolo" in chosen:
         bench_yolo.bench_yolo(rows, arguments.runs, arguments.darknet)
+    if "roi" in chosen:
+        bench_fast_rcnn.bench_roi(rows, arguments.runs)
+    if "fast_rcnn" in chosen:
+        bench_rcnn.bench_fast_rcnn(
+            rows, arguments.runs, arguments.photos, regions=arguments.regions
+        )
     if "input" in chosen:
         spec = arguments.data or _photos()
         if spec is None:

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from kerasdet.data.coco import from_coco
     from kerasdet.data.gallery import show
     from kerasdet.data.joining import joint, relabelled
+    from kerasdet.data.proposal_cache import propose
+    from kerasdet.data.proposals import edge_boxes, selective_search, sliding_windows
+    from kerasdet.data.region_files import read_region_sets, read_regions
+    from kerasdet.data.regions import with_regions
     from kerasdet.data.report import check, stats
-    from kerasdet.data.source import load
+    from kerasdet.data.source import load, load_images
     from kerasdet.data.stream import join
     from kerasdet.data.synthetic import shapes
     from kerasdet.data.tfds_reader import from_tfds
@@ -27,6 +31,7 @@ __all__ = [
     "check",
     "classification_pipeline",
     "clusters",
+    "edge_boxes",
     "from_coco",
     "from_image_folders",
     "from_tfds",
@@ -36,12 +41,19 @@ __all__ = [
     "join",
     "joint",
     "load",
+    "load_images",
     "pipeline",
+    "propose",
+    "read_region_sets",
+    "read_regions",
     "relabelled",
+    "selective_search",
     "shape_images",
     "shapes",
     "show",
+    "sliding_windows",
     "stats",
+    "with_regions",
 ]
 
 # No module here has the name of a public function: importing it would put the module in the
@@ -50,6 +62,7 @@ _HOMES = {
     "check": "report",
     "classification_pipeline": "classification",
     "clusters": "anchors",
+    "edge_boxes": "proposals",
     "from_coco": "coco",
     "from_image_folders": "classification",
     "from_tfds": "tfds_reader",
@@ -59,12 +72,19 @@ _HOMES = {
     "join": "stream",
     "joint": "joining",
     "load": "source",
+    "load_images": "source",
     "pipeline": "batching",
+    "propose": "proposal_cache",
+    "read_region_sets": "region_files",
+    "read_regions": "region_files",
     "relabelled": "joining",
+    "selective_search": "proposals",
     "shape_images": "classification",
     "shapes": "synthetic",
     "show": "gallery",
+    "sliding_windows": "proposals",
     "stats": "report",
+    "with_regions": "regions",
 }
 
 

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from kerasdet.classes import are_generic
 from kerasdet.data import augment as augmentation
-from kerasdet.data import augment_yolo
+from kerasdet.data import augment_corner, augment_yolo
 from kerasdet.data.augment import static_shape
 from kerasdet.data.epochs import Order, batched, planned
+from kerasdet.data.proposals import MAX_REGIONS
 from kerasdet.errors import InputError
 
 ID_BYTES = 64
@@ -62,16 +63,20 @@ def pipeline(
     A batch is `(images, targets)`: images float32 (B, H, W, 3), RGB 0..255, at the model's input
     size; targets `{"boxes": (B, G, 4) float32 pixels of the network's input, "labels": (B, G) int32,
     "image_id": (B, 64) uint8}`, padded with boxes 0 and labels -1. Crowd boxes are left out.
-    Examples with an "image_label", int32 scalar, hand it on as (B,).
+    Examples with an "image_label", int32 scalar, hand it on as (B,). For a model that wants regions
+    a batch is `({"images": images, "regions": (B, R, 4) float32}, targets)`: the examples' regions
+    (`kerasdet.data.with_regions`), moved as the boxes are, and padded with -1.
 
     Args:
         examples: what a reader gives, or any data set of such elements (`kerasdet.data.example`).
         model: a detector; anything with `image_size` (height, width) and `class_names`, and where
-            whole images are not warped `resize`, "letterbox".
+            whole images are not warped `resize`, "letterbox", or "corner" and with it `short_side`
+            and `mean`, the colour around the image. `wants_regions`: see above.
         batch_size: images a batch; the last batch of an epoch holds what is left.
         augment: `"ssd"`, `"yolo_v1"`, `"yolo_v2"`, `"flip"`, a function `(example, image_size, seed
             (2,) int64) -> (image, boxes, labels)`, or None: the whole image is resized, as
-            `model.detect` does it.
+            `model.detect` does it. A function gets regions among the boxes, with label -1. A model
+            that resizes to a corner takes "flip", a function or None.
         shuffle: another order in every epoch. None: where there is augmentation. A reader of files
             is shuffled as a whole, before decoding; anything else through a buffer of that many examples
             (True: 512, or as many as there are in `cache=True`).
@@ -89,7 +94,8 @@ def pipeline(
             all, but that shorter shares repeat one of theirs: all have equally many steps.
         drop_remainder: leave out a last batch that is not full.
         multi_scale: sides in pixels; batches are square images of one of them, in place of the
-            model's `image_size`. YOLOv2's are `range(320, 609, 32)` (paper sec. 2).
+            model's `image_size`. YOLOv2's are `range(320, 609, 32)` (paper sec. 2). The `short_side`
+            of a model that resizes to a corner changes in proportion.
         multi_scale_every: batches until another size is drawn, counted from each epoch's first.
 
     Returns:
@@ -121,7 +127,12 @@ def pipeline(
     share, steps = plan.share(order.size)
     batches = batched(
         lambda epoch: order.epoch(epoch, share=share),
-        preparation(transform_of(augment, model), max_boxes, use_difficult),
+        preparation(
+            transform_of(augment, model),
+            max_boxes,
+            use_difficult,
+            max_regions=_most_regions(examples, model),
+        ),
         plan,
         steps=steps,
         drawn=augment is not None or bool(shuffle),
@@ -137,8 +148,11 @@ def image_ids(rows: Any) -> list[str]:
     return [row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in rows]
 
 
-def preparation(transform, max_boxes, use_difficult=True):
-    """The graph function (example, image_size, seed) to (image, targets) of one example."""
+def preparation(transform, max_boxes, use_difficult=True, *, max_regions=None):
+    """The graph function (example, image_size, seed) to (image, targets) of one example.
+
+    With `max_regions`, its R, to ({"images": image, "regions": (R, 4)}, targets).
+    """
     told = False
 
     def tell(number):
@@ -161,14 +175,40 @@ def preparation(transform, max_boxes, use_difficult=True):
             kept &= ~example["difficult"]
         kept = tf.where(kept)[:, 0]
         objects = {key: tf.gather(example[key], kept) for key in ("boxes", "labels")}
+        if max_regions is not None:
+            objects = _together(objects, example["regions"])
         image, boxes, labels = transform({**example, **objects}, image_size, seed)
+        inputs = tf.ensure_shape(tf.cast(image, tf.float32), static_shape(image_size))
+        if max_regions is not None:
+            regions, boxes, labels = _apart(boxes, labels, max_regions)
+            inputs = {"images": inputs, "regions": regions}
         boxes, labels = _padded(boxes, labels, max_boxes, tell)
         targets = {"boxes": boxes, "labels": labels, "image_id": _id_bytes(example)}
         if "image_label" in example:
             targets["image_label"] = tf.cast(example["image_label"], tf.int32)
-        return tf.ensure_shape(tf.cast(image, tf.float32), static_shape(image_size)), targets
+        return inputs, targets
 
     return prepare
+
+
+def _together(objects, regions):
+    """Regions behind the objects, with label -1: so whatever moves boxes moves them too."""
+    regions = tf.cast(regions, tf.float32)
+    nothing = tf.fill(tf.shape(regions)[:1], tf.constant(-1, objects["labels"].dtype))
+    return {
+        "boxes": tf.concat([tf.cast(objects["boxes"], tf.float32), regions], axis=0),
+        "labels": tf.concat([objects["labels"], nothing], axis=0),
+    }
+
+
+def _apart(boxes, labels, max_regions):
+    """Regions (R, 4), padded with -1; the objects' boxes (N, 4) and labels (N,)."""
+    objects = labels >= 0
+    regions = tf.boolean_mask(tf.cast(boxes, tf.float32), ~objects)[:max_regions]
+    missing = max_regions - tf.shape(regions)[0]
+    regions = tf.pad(regions, [[0, missing], [0, 0]], constant_values=-1.0)
+    regions = tf.ensure_shape(regions, (max_regions, 4))
+    return regions, tf.boolean_mask(boxes, objects), tf.boolean_mask(labels, objects)
 
 
 def _padded(boxes, labels, max_boxes, tell):
@@ -199,8 +239,10 @@ def _id_bytes(example):
 
 def transform_of(augment, model) -> Callable[..., Any]:
     """The function (example, image_size, seed) that `augment` means for this model."""
+    resize = getattr(model, "resize", "warp")
+    if resize == "corner" and not callable(augment):
+        return _corner(augment, model)
     if augment is None:
-        resize = getattr(model, "resize", "warp")
         if resize not in _RESIZES:
             raise InputError(f"resize of a model is {' or '.join(_RESIZES)}, not {resize!r}")
         return lambda example, image_size, _: _RESIZES[resize](example, image_size)
@@ -210,6 +252,31 @@ def transform_of(augment, model) -> Callable[..., Any]:
         known = ", ".join(repr(name) for name in _AUGMENTATIONS)
         raise InputError(f"augment must be {known}, a function or None, not {augment!r}")
     return _AUGMENTATIONS[augment]
+
+
+def _corner(augment, model) -> Callable[..., Any]:
+    if augment not in (None, "flip"):
+        raise InputError(
+            f"augment of a model that resizes to a corner must be 'flip', a function or None, "
+            f"not {augment!r}"
+        )
+    share = model.short_side / min(model.image_size)
+    settings = {"short_share": share, "fill": model.mean}
+    if augment == "flip":
+        return functools.partial(augment_corner.flip, **settings)
+    return lambda example, image_size, _: augment_corner.corner(example, image_size, **settings)
+
+
+def _most_regions(examples, model) -> int | None:
+    """Rows of regions in a batch; None for a model without regions."""
+    if not getattr(model, "wants_regions", False):
+        return None
+    if "regions" not in examples.element_spec:
+        raise InputError(
+            "the model wants regions with its images: kerasdet.data.with_regions puts them into "
+            "the examples"
+        )
+    return getattr(examples, "max_regions", MAX_REGIONS)
 
 
 def most_boxes(examples, use_difficult=True) -> int:

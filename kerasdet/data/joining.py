@@ -220,7 +220,7 @@ def relabelled(
         }
 
     changed = examples.map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    _hand_on(examples, changed, change)
+    hand_on(examples, changed, change)
     records = getattr(examples, "records", None)
     if records is not None:
         changed.records = [_changed_record(record, numbers) for record in records]
@@ -228,9 +228,15 @@ def relabelled(
     return changed
 
 
-def _hand_on(examples: Any, changed: Any, change: Callable[..., Any]) -> None:
-    """The attributes of readers' data sets, where there are any."""
-    for name in ("name", "problems", "records", "pixels", "size"):
+def hand_on(examples: Any, changed: Any, change: Callable[..., Any]) -> None:
+    """Gives a mapped data set the attributes of the reader's that it came from.
+
+    Args:
+        examples: what was mapped.
+        changed: what came of it.
+        change: the function from an example to one.
+    """
+    for name in ("name", "problems", "records", "pixels", "size", "max_regions"):
         if hasattr(examples, name):
             setattr(changed, name, getattr(examples, name))
     if hasattr(examples, "reordered"):

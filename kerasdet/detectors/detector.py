@@ -41,6 +41,8 @@ class Detector(keras.Model):
         resize: how a photo comes to that size: "warp", its aspect given up, or "letterbox",
             kept between grey bars.
         precision: the dtype policy that its layers were made in.
+        takes_regions: whether the network's input is {"images", "regions"}, and `detect` and
+            `decode` take regions.
         augmentation: what a `Recipe` that names none trains with, as `kerasdet.data.pipeline`
             takes it.
         images_seen: integer variable, images trained on, in a detector whose loss depends on
@@ -52,6 +54,7 @@ class Detector(keras.Model):
     resize = "warp"
     image_stride = 1
     images_seen = None
+    takes_regions = False
     augmentation = "flip"
 
     def __init__(self, inputs, outputs, *, class_names, image_size=None, resize=None, **kwargs):

@@ -34,6 +34,7 @@ Differences from the paper and the release:
 
 import copy
 import math
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -41,8 +42,10 @@ from keras import layers, ops
 
 from kerasdet import boxes as box_ops
 from kerasdet import region_proposals
+from kerasdet.backbones.caffenet import caffenet
 from kerasdet.backbones.tapped import input_sides, tapped
-from kerasdet.backbones.vgg16 import caffe_xavier
+from kerasdet.backbones.vgg16 import caffe_xavier, vgg16
+from kerasdet.backbones.vgg_m_1024 import vgg_m_1024
 from kerasdet.detectors.detector import Detector, compiled
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, placement, read_image, warp
@@ -66,14 +69,32 @@ _LONGEST = 2000
 # these are all of one object.
 _MAX_PER_CLASS = 1000
 
-# Of each network of the paper: the map that regions are pooled from, bins a side, widths of fc6 and
-# fc7, and the layer from which on the paper fine-tunes (models/*/train.prototxt; sec. 4.5).
+_STRIDE = 16  # of all three networks
+
+
+class _Network(NamedTuple):
+    """A network of the paper (models/*/train.prototxt).
+
+    Attributes:
+        trunk: from an image to maps by name.
+        feature_layer: the map that regions are pooled from.
+        pool_size: bins a side.
+        hidden: widths of fc6 and fc7.
+        train_from: the layer from which on the paper fine-tunes (sec. 4.5).
+    """
+
+    trunk: Any
+    feature_layer: str
+    pool_size: int
+    hidden: tuple[int, ...]
+    train_from: str
+
+
 _NETWORKS = {
-    "vgg16": ("conv5_3", 7, (4096, 4096), "conv3_1"),
-    "vgg_m_1024": ("conv5", 6, (4096, 1024), "conv2"),
-    "caffenet": ("conv5", 6, (4096, 4096), "conv2"),
+    "vgg16": _Network(vgg16, "conv5_3", 7, (4096, 4096), "conv3_1"),
+    "vgg_m_1024": _Network(vgg_m_1024, "conv5", 6, (4096, 1024), "conv2"),
+    "caffenet": _Network(caffenet, "conv5", 6, (4096, 4096), "conv2"),
 }
-_STRIDE = 16
 
 
 @keras.saving.register_keras_serializable(package="kerasdet")
@@ -127,6 +148,8 @@ class FastRCNN(Detector):
 
     loss_names = MultiTaskLoss._fields
     resize = "corner"
+    wants_regions = True
+    takes_regions = True
 
     def __init__(
         self,
@@ -155,9 +178,9 @@ class FastRCNN(Detector):
         if own and backbone not in _NETWORKS:
             known = ", ".join(_NETWORKS)
             raise InputError(f"backbone wants {known} or a Keras model, not {backbone!r}.")
-        default = _NETWORKS[backbone] if own else (None, 7, (1024, 1024), None)
-        pool_size = default[1] if pool_size is None else pool_size
-        hidden = default[2] if hidden is None else tuple(hidden)
+        default = _NETWORKS[backbone] if own else _Network(None, "", 7, (1024, 1024), "")
+        pool_size = default.pool_size if pool_size is None else pool_size
+        hidden = default.hidden if hidden is None else tuple(hidden)
         mean = (PIXEL_MEAN if own else 127.5) if mean is None else mean
         scale = (1.0 if own else 1 / 127.5) if scale is None else scale
         sampling = _checked_sampling(sampling)
@@ -171,7 +194,7 @@ class FastRCNN(Detector):
         offset = [-m * scale for m in mean] if isinstance(mean, list | tuple) else -mean * scale
         x = layers.Rescaling(scale, offset, name="normalize")(images)
         if own:
-            x, stride = _own_trunk(backbone)(x)[default[0]], _STRIDE
+            x, stride = default.trunk(x)[default.feature_layer], _STRIDE
         else:
             x, stride = tapped(backbone, feature_layer, x)
         x = ROIPooling(pool_size, 1 / stride, name="roi_pool5")(x, regions)  # (B, R, p, p, C)
@@ -229,7 +252,9 @@ class FastRCNN(Detector):
         }
         # Behind functions: Keras would take a model inside a dict for one of this model's layers.
         self._given = lambda: config
-        self.train_from = default[3] if train_from == "paper" else train_from
+        self._train_from = None
+        if train_from is not None:  # a model may come with layers frozen
+            self.train_from = default.train_from if train_from == "paper" else train_from
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -330,7 +355,9 @@ class FastRCNN(Detector):
             self.num_classes,
             foreground_iou=self.sampling["foreground_iou"],
         )
-        known = (found.count > 0)[:, None] & (found.deviations > 1e-6)  # else regions were objects
+        known = (found.regions > 0)[:, None] & (
+            found.deviations > 1e-6
+        )  # else regions were objects
         means, deviations = (
             np.where(known, new, ops.convert_to_numpy(old))
             for new, old in ((found.means, scale.means), (found.deviations, scale.deviations))
@@ -465,7 +492,8 @@ class FastRCNN(Detector):
             if own is None:
                 own = self.propose(image)
             own = region_proposals.checked_regions(own, image.shape[:2], f"the regions of {where}")
-            found.append(self._read(image, *self._looked_at(image, own, sides), thresholds))
+            outputs, own = self._looked_at(image, own, sides)
+            found.append(self._read(image, outputs, own, thresholds))
         return found
 
     def _checked_sides(self, short_sides):
@@ -484,11 +512,15 @@ class FastRCNN(Detector):
         places = [
             placement(image.shape[:2], size, "corner", short_side=side) for side in short_sides
         ]
-        level = region_proposals.best_level(regions, [math.sqrt(p.scale[0] * p.scale[1]) for p in places])
+        level = region_proposals.best_level(
+            regions, [math.sqrt(p.scale[0] * p.scale[1]) for p in places]
+        )
         parts = []
         for number, place in enumerate(places):
             here = regions[level == number]
-            rows = region_proposals.distinct(here * np.array(place.scale, "float32"), 1 / self.stride)
+            rows = region_proposals.distinct(
+                here * np.array(place.scale, "float32"), 1 / self.stride
+            )
             if len(rows):
                 parts.append((self._raw(image, here[rows], place), here[rows]))
         if not parts:
@@ -522,7 +554,9 @@ class FastRCNN(Detector):
         arrays = [np.zeros((0, 4)), np.zeros(0), np.zeros(0)]
         if len(regions):
             rows = region_proposals.padded_count(len(regions))
-            inputs = {name: region_proposals.padded(v, rows, 0.0)[None] for name, v in outputs.items()}
+            inputs = {
+                name: region_proposals.padded(v, rows, 0.0)[None] for name, v in outputs.items()
+            }
             inputs["regions"] = region_proposals.padded(regions, rows)[None]
             inputs["image_size"] = np.array([height, width], "float32")
             *arrays, count = (ops.convert_to_numpy(v)[0] for v in self._decoder(thresholds)(inputs))
@@ -651,21 +685,6 @@ def _checked_sampling(sampling):
     if unknown:
         raise InputError(f"sampling wants some of {', '.join(known)}, not {', '.join(unknown)}.")
     return {**known, **(sampling or {})}
-
-
-def _own_trunk(name):
-    """The function from a tensor to maps by name."""
-    if name == "vgg16":
-        from kerasdet.backbones.vgg16 import vgg16
-
-        return vgg16
-    if name == "vgg_m_1024":
-        from kerasdet.backbones.vgg_m_1024 import vgg_m_1024
-
-        return vgg_m_1024
-    from kerasdet.backbones.caffenet import caffenet
-
-    return caffenet
 
 
 def _hidden(x, units, name, rank):

@@ -23,10 +23,9 @@ Differences from the paper and the release:
 - Boxes suppress each other where they have the same node; the release compares whole rows of
   probabilities, class by class.
 - At most 200 detections come out; the release has no limit.
+- Photos are brought to the network's size without aliasing; darknet's way is `resize="letterbox"`.
 - What else differs in boxes and loss stands in `kerasdet.region`.
 """
-
-import copy
 
 import keras
 import numpy as np
@@ -73,7 +72,7 @@ class YOLO9000(Detector):
         anchors: A pairs of width and height in cells of 32 pixels; None: the release's three.
         image_size: side of the square input, or (height, width), multiples of 32. None: 544,
             or what a model was built for.
-        resize: "letterbox" (the release from 2017-03-26 on) or "warp".
+        resize: "letterbox_smooth"; "letterbox", which samples a photo as darknet does; or "warp".
         tree_threshold: absolute probability above which a node is entered.
         image_objectness: what an image with a label alone teaches: "floor", "darknet" or "none".
         loss: {name: number} over `kerasdet.region.RegionSettings`, as {"prior_images": 0}.
@@ -104,7 +103,7 @@ class YOLO9000(Detector):
 
     loss_names = (*region.RegionTerms._fields, "image_classes", "image_objectness")
     augmentation = "yolo_v2"
-    resize = "letterbox"
+    resize = "letterbox_smooth"
     image_stride = region.CELL
 
     def __init__(
@@ -130,7 +129,7 @@ class YOLO9000(Detector):
                 f"not {image_objectness!r}."
             )
         loss = dict(loss or {})
-        settings = _settings(loss)
+        settings = region.checked_settings(loss)
 
         # ---------------------------------------------------------------- architecture
         height, width = _input_sides(backbone)
@@ -274,24 +273,6 @@ class YOLO9000(Detector):
             "image_size": self.image_size,
             "resize": self.resize,
         }
-
-    def get_config(self):
-        """As every detector's; a model as backbone travels whole."""
-        config = super().get_config()
-        if isinstance(config["backbone"], keras.Model):
-            config["backbone"] = keras.saving.serialize_keras_object(config["backbone"])
-        return config
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Builds the same network; weights are loaded apart."""
-        if isinstance(config["backbone"], dict):
-            backbone = keras.saving.deserialize_keras_object(
-                copy.deepcopy(config["backbone"]),  # Keras empties what it reads
-                custom_objects=custom_objects,
-            )
-            config = {**config, "backbone": backbone}
-        return super().from_config(config, custom_objects)
 
 
 @keras.saving.register_keras_serializable(package="kerasdet")
@@ -480,13 +461,3 @@ def _model_map(backbone, feature_layer, x):
             f"{shape[1]}x{shape[2]} for an image of {probe[0]}x{probe[1]}."
         )
     return model(x)
-
-
-def _settings(loss) -> region.RegionSettings:
-    unknown = [name for name in loss if name not in region.RegionSettings._fields]
-    if unknown:
-        raise InputError(
-            f"loss wants names among {', '.join(region.RegionSettings._fields)}, "
-            f"not {', '.join(map(str, unknown))}."
-        )
-    return region.RegionSettings(**loss)

@@ -205,7 +205,8 @@ def evaluate(
     images: list[ImageResult] = []
     with _bar(progress, total) as advance:
         for group in _grouped(elements, batch_size):
-            detections = model.detect([example["image"] for example in group], **settings)
+            given = _regions(group) if getattr(model, "wants_regions", False) else {}
+            detections = model.detect([e["image"] for e in group], **given, **settings)
             for example, found in zip(group, detections, strict=True):
                 images.append(_image_result(example, found, classes, len(images)))
             advance(len(group))
@@ -220,6 +221,11 @@ def evaluate(
     data = str(getattr(examples, "name", ""))
     seconds = time.perf_counter() - began
     return Evaluation(rule, metrics, results, images, settings, data, seconds, classes.left_out)
+
+
+def _regions(group: Sequence[Mapping]) -> dict[str, Any]:
+    """The regions that examples bring with them; the detector finds those of the others."""
+    return {"regions": [example.get("regions") for example in group]}
 
 
 @contextlib.contextmanager

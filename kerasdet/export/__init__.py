@@ -91,6 +91,13 @@ def saved_model(
     - `serving_default`: `images` uint8 (B, H, W, 3), RGB, any size, one size a batch.
     - `serving_bytes`: `image_bytes` (B,) JPEG or PNG files, of different sizes.
 
+    A detector of regions has three:
+
+    - `serving_default`: `images` as above, and `regions` float32 (B, R, 4), xyxy in their pixels,
+      padded with -1.
+    - `serving_windows`: `images` alone; it looks at sliding windows.
+    - `serving_bytes`: `image_bytes`, likewise.
+
     Outputs, as TensorFlow's object detection API defines them, float32:
 
     - `detection_boxes` (B, D, 4): ymin, xmin, ymax, xmax in 0..1.

@@ -114,7 +114,7 @@ def _decoded_and_resized(image_bytes, size, resize):
     """(B,) files to (B, height, width, 3) float32 and source sizes (B, 2), 0 where unreadable."""
 
     def load(data):
-        image = _decoded(data)
+        image = decoded_image(data)
         return resized_in_graph(image, size, resize), tf.shape(image)[:2]
 
     blank = (tf.zeros((*size, 3)), tf.zeros((2,), tf.int32))
@@ -129,7 +129,7 @@ def _decoded_and_resized(image_bytes, size, resize):
         return tf.map_fn(load_or_blank, image_bytes, fn_output_signature=signature)
 
 
-def _decoded(data):
+def decoded_image(data):
     """One JPEG or PNG file to uint8 (H, W, 3): Pillow's pixels exactly, EXIF rotation ignored."""
 
     def png_shape():  # IHDR: width and height, big-endian, from byte 16

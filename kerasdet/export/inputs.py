@@ -28,17 +28,22 @@ class Options(NamedTuple):
     tolerance: Tolerance
 
 
-def exportable(model) -> None:
-    """Refuses what no exporter here can write.
+def exportable(model, *, with_regions=False) -> None:
+    """Refuses what an exporter here cannot write.
+
+    Args:
+        model: to be exported.
+        with_regions: whether the format is written of detectors of regions, too.
 
     Raises:
         InputError: saying what is wanted instead.
     """
     if not isinstance(model, Detector):
         raise InputError(f"Wanted a kerasdet detector to export, not a {type(model).__name__}.")
-    if len(model.inputs) != 1:
+    if len(model.inputs) != 1 and not (with_regions and model.takes_regions):
         names = ", ".join(tensor.name for tensor in model.inputs)
-        raise InputError(f"Wanted a detector of images alone; {model.name} takes {names}.")
+        other = "; its SavedModel can be written" if model.takes_regions else ""
+        raise InputError(f"Wanted a detector of images alone; {model.name} takes {names}{other}.")
     backend = keras.backend.backend()
     if backend != "tensorflow":
         # jax2tf of JAX 0.10 writes StableHLO 1.15; the XlaCallModule of TensorFlow 2.21 reads 1.13.

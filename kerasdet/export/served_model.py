@@ -10,6 +10,7 @@ import tensorflow as tf
 from kerasdet.errors import InputError
 from kerasdet.export.check import from_outputs
 from kerasdet.images import read_image
+from kerasdet.region_proposals import checked_regions, of_each_image
 from kerasdet.suppression import Detections
 
 _BATCH = 8
@@ -27,6 +28,7 @@ class ServedModel:
         class_names: list of K strings.
         num_classes: K.
         image_size: (height, width) of the network input, pixels.
+        takes_regions: whether it looks at regions.
         thresholds: those that are built in; None stands for the model's own.
     """
 
@@ -38,22 +40,30 @@ class ServedModel:
         self.class_names = settings["class_names"]
         self.num_classes = len(self.class_names)
         self.image_size = tuple(settings["image_size"])
+        self.takes_regions = settings.get("takes_regions", False)
         self.thresholds = settings["thresholds"]
         self._loaded = loaded
 
     def detect(
-        self, images, *, score_threshold=None, iou_threshold=None, max_detections=None
+        self,
+        images,
+        regions=None,
+        *,
+        score_threshold=None,
+        iou_threshold=None,
+        max_detections=None,
     ) -> list[Detections]:
         """As `Detector.detect`, within what was built in.
 
         Args:
             images: as for `Detector.detect`.
+            regions: for a detector of regions, as for its `detect`; None: sliding windows.
             score_threshold: leaves out detections that do not exceed it.
             iou_threshold: None or the one built in.
             max_detections: most detections an image.
 
         Raises:
-            InputError: if something is not an image, or for another `iou_threshold`.
+            InputError: if something is not an image or no region, or for another `iou_threshold`.
         """
         built_in = self.thresholds["iou_threshold"]
         if iou_threshold not in (None, built_in):
@@ -66,8 +76,12 @@ class ServedModel:
             _as_uint8(read_image(image, f"image {i}"), i)
             for i, image in enumerate(images if several else [images])
         ]
+        if regions is None:
+            of_each = self._found(arrays)
+        else:
+            of_each = self._found_in(arrays, regions)
         found = []
-        for one in self._found(arrays):
+        for one in of_each:
             keep = one.scores > (0.0 if score_threshold is None else score_threshold)
             keep &= np.cumsum(keep) <= (max_detections or len(keep))
             kept = Detections(one.boxes[keep], one.scores[keep], one.labels[keep], int(keep.sum()))
@@ -77,26 +91,46 @@ class ServedModel:
 
     def _found(self, images):
         """Images of one size that follow each other go through the network together."""
-        signature = self._loaded.signatures["serving_default"]
+        name = "serving_windows" if self.takes_regions else "serving_default"
+        signature = self._loaded.signatures[name]
         for _, alike in itertools.groupby(images, lambda image: image.shape):
             alike = list(alike)
             for start in range(0, len(alike), _BATCH):
                 yield from detect_with(signature, alike[start : start + _BATCH])
 
+    def _found_in(self, images, regions):
+        """One image after the other, with its regions."""
+        if not self.takes_regions:
+            raise InputError(f"{self.name} takes images alone, no regions.")
+        signature = self._loaded.signatures["serving_default"]
+        for i, (image, rows) in enumerate(
+            zip(images, of_each_image(regions, len(images)), strict=True)
+        ):
+            if rows is None:
+                yield from self._found([image])
+                continue
+            rows = checked_regions(rows, image.shape[:2], f"the regions of image {i}")
+            yield from detect_with(signature, [image], rows[None])
 
-def detect_with(signature, images) -> list[Detections]:
-    """Runs one of the two signatures on uint8 images and reads its outputs.
+
+def detect_with(signature, images, regions=None) -> list[Detections]:
+    """Runs one of the signatures on uint8 images and reads its outputs.
 
     Args:
-        signature: one of the two signatures of a loaded SavedModel.
-        images: uint8 (H, W, 3) arrays, of one size for serving_default.
+        signature: of a loaded SavedModel.
+        images: uint8 (H, W, 3) arrays, of one size but for serving_bytes.
+        regions: (B, R, 4), where the signature takes them.
     """
-    (inputs,) = signature.structured_input_signature[1].values()
+    specs = signature.structured_input_signature[1]
+    inputs = specs.get("images") or specs["image_bytes"]
     if inputs.dtype == tf.string:
         batch = tf.stack([tf.io.encode_png(image, compression=1) for image in images])
     else:
         batch = tf.constant(np.stack(images))
-    outputs = {key: value.numpy() for key, value in signature(**{inputs.name: batch}).items()}
+    given = {inputs.name: batch}
+    if regions is not None:
+        given["regions"] = tf.constant(regions, tf.float32)
+    outputs = {key: value.numpy() for key, value in signature(**given).items()}
     return from_outputs(outputs, [image.shape[:2] for image in images])
 
 

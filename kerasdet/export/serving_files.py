@@ -20,7 +20,7 @@ _README = """\
 
 A detector of {num_classes} classes, written by kerasdet {version} (TensorFlow {tensorflow}).
 Everything is in the graph: decoding, resizing to {height}x{width} ({resize}), the network,
-suppression.
+suppression.{about_regions}
 
 ## Serve it
 
@@ -36,7 +36,7 @@ The answer has one entry an image: `detection_boxes`, `detection_scores`, ...
 
 | signature | input | shape | type |
 | --- | --- | --- | --- |
-| `serving_default` | `images`, RGB 0..255, any size, one size a batch | (B, H, W, 3) | uint8 |
+{of_images}
 | `serving_bytes` | `image_bytes`, JPEG or PNG files, of any sizes | (B,) | string |
 
 | output | shape | type | meaning |
@@ -84,6 +84,22 @@ Loaded back and compared with the Keras model: {difference}.
 """
 
 
+_OF_IMAGES = """\
+| `serving_default` | `images`, RGB 0..255, any size, one size a batch | (B, H, W, 3) | uint8 |"""
+
+_OF_REGIONS = """\
+| `serving_default` | `images`, RGB 0..255, any size, one size a batch, | (B, H, W, 3) | uint8 |
+| | and `regions` in their pixels, x1, y1, x2, y2 | (B, R, 4) | float32 |
+| `serving_windows` | `images` as above, without regions | (B, H, W, 3) | uint8 |"""
+
+_ABOUT_REGIONS = """
+
+It looks at regions. `serving_default` takes them with the images, as many for each image, padded
+with -1; what lies outside is cut at the edges, and a region reversed, empty or wholly outside is left
+out. The other signatures look at sliding windows: simpler to call, slower and less exact than good
+proposals. `serving_bytes` goes through its files one by one."""
+
+
 def write_serving_files(
     folder: Path, target: Path, settings: dict, rows: int, measured: Difference
 ) -> None:
@@ -112,12 +128,14 @@ def write_serving_files(
         base=base,
         served=base.name,
         number=target.name,
+        about_regions=_ABOUT_REGIONS if settings["takes_regions"] else "",
+        of_images=_OF_REGIONS if settings["takes_regions"] else _OF_IMAGES,
         score=_own(thresholds["score_threshold"]),
         iou=_own(thresholds["iou_threshold"]),
         difference=measured,
     )
     (folder / "README.md").write_text(text, "utf-8")
-    _write_warm_up(folder, base.name, (height, width))
+    _write_warm_up(folder, base.name, (height, width), settings["takes_regions"])
 
 
 def _own(value):
@@ -127,31 +145,38 @@ def _own(value):
 # ---------------------------------------------------------------------- warm-up
 
 
-def _write_warm_up(folder, name, image_size):
+def _write_warm_up(folder, name, image_size, takes_regions):
     """One request for each signature, replayed by the server before it says it is ready."""
     (image,) = sample_images(image_size, 1)
-    requests = [
-        ("serving_bytes", "image_bytes", tf.constant([tf.io.encode_jpeg(image).numpy()])),
-        ("serving_default", "images", tf.constant(image[None])),
-    ]
+    images = {"images": tf.constant(image[None])}
+    jpeg = tf.constant([tf.io.encode_jpeg(image).numpy()])
+    requests = [("serving_bytes", {"image_bytes": jpeg}), ("serving_default", images)]
+    if takes_regions:
+        height, width = image.shape[:2]
+        regions = tf.constant([[[0.0, 0.0, width, height]]])
+        requests[1:] = [
+            ("serving_default", {**images, "regions": regions}),
+            ("serving_windows", images),
+        ]
     extra = folder / "assets.extra"
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for signature, key, tensor in requests:
-            writer.write(_prediction_log(name, signature, key, tensor))
+        for signature, tensors in requests:
+            writer.write(_prediction_log(name, signature, tensors))
 
 
-def _prediction_log(name, signature, key, tensor) -> bytes:
+def _prediction_log(name, signature, tensors) -> bytes:
     """A serialised `tensorflow.serving.PredictionLog` of one request.
 
     Four nested messages in protobuf's wire format, so that `tensorflow-serving-api` is not
     needed. Numbers of the fields: tensorflow_serving/apis, prediction_log.proto, predict.proto and
     model.proto.
     """
-    proto = tf.make_tensor_proto(tensor).SerializeToString()
     model_spec = _field(1, name.encode()) + _field(3, signature.encode())
-    entry = _field(1, key.encode()) + _field(2, proto)  # of map<string, TensorProto> inputs
-    request = _field(1, model_spec) + _field(2, entry)  # PredictRequest
+    request = _field(1, model_spec)  # PredictRequest
+    for key, tensor in tensors.items():  # of map<string, TensorProto> inputs
+        proto = tf.make_tensor_proto(tensor).SerializeToString()
+        request += _field(2, _field(1, key.encode()) + _field(2, proto))
     return _field(6, _field(1, request))  # PredictionLog.predict_log.request
 
 

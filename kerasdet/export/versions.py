@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kerasdet import __version__
@@ -15,14 +16,16 @@ from kerasdet.export import check
 from kerasdet.export.graph import ServedDetector
 from kerasdet.export.inputs import Options, exportable, whole_number
 from kerasdet.export.placing import new_folder
+from kerasdet.export.region_graph import ServedRegionDetector
 from kerasdet.export.report import Report, sizes_below
 from kerasdet.export.served_model import ServedModel, detect_with
 from kerasdet.export.serving_files import write_serving_files
+from kerasdet.region_proposals import sliding_windows
 
 
 def write_saved_model(model, path, options: Options, *, version=None, serving=True) -> Report:
     """See `kerasdet.export.saved_model`."""
-    exportable(model)
+    exportable(model, with_regions=True)
     base = Path(path)
     number = _version_number(base, version, options.overwrite)
     settings = {
@@ -30,12 +33,14 @@ def write_saved_model(model, path, options: Options, *, version=None, serving=Tr
         "class_names": model.class_names,
         "image_size": list(model.image_size),
         "resize": model.resize,
+        "takes_regions": model.takes_regions,
         "thresholds": options.thresholds,
         "kerasdet": __version__,
     }
     with new_folder(base, str(number)) as folder:
         with _assets(settings) as assets, _quiet():
-            ServedDetector(model, assets, options.thresholds).save(folder)
+            served = ServedRegionDetector if model.takes_regions else ServedDetector
+            served(model, assets, options.thresholds).save(folder)
         with _quiet():
             signatures = tf.saved_model.load(str(folder)).signatures
         measured = _measured(model, signatures, options)
@@ -121,9 +126,29 @@ def _quiet() -> Iterator[None]:
 def _measured(model, signatures, options):
     """Both signatures of the copy on disk against `detect`."""
     images = options.samples or check.sample_images(model.image_size)
-    expected = model.detect(images, **options.thresholds)
     sizes = [image.shape[:2] for image in images]
+    if model.takes_regions:
+        return _measured_with_regions(model, signatures, options, images, sizes)
+    expected = model.detect(images, **options.thresholds)
     # One size a batch through the one, all sizes together through the other.
     one = [detect_with(signatures["serving_default"], [image])[0] for image in images]
     together = detect_with(signatures["serving_bytes"], images)
     return check.difference(expected + expected, one + together, sizes + sizes)
+
+
+def _measured_with_regions(model, signatures, options, images, sizes):
+    """All three: with regions at random, and with the windows that the other two make."""
+    windows = [np.asarray(sliding_windows(*size)) for size in sizes]
+    random = np.random.default_rng(0)
+    regions = [random.permutation(of_image)[:200] for of_image in windows]
+    expected = [
+        *model.detect(images, regions, **options.thresholds),
+        *model.detect(images, windows, **options.thresholds) * 2,
+    ]
+    given = [
+        detect_with(signatures["serving_default"], [image], rows[None])[0]
+        for image, rows in zip(images, regions, strict=True)
+    ]
+    alone = [detect_with(signatures["serving_windows"], [image])[0] for image in images]
+    together = detect_with(signatures["serving_bytes"], images)
+    return check.difference(expected, given + alone + together, sizes * 3)

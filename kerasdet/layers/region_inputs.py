@@ -1,5 +1,7 @@
 """What every layer that pools regions is given: maps and regions, checked."""
 
+from keras import ops
+
 from kerasdet.errors import InputError
 
 
@@ -54,3 +56,16 @@ def pooled_shape(layer: str, maps_shape, regions_shape, pool_size) -> tuple:
         )
     batch = regions_shape[0] if maps_shape[0] is None else maps_shape[0]
     return (batch, regions_shape[1], pool_size, pool_size, maps_shape[-1])
+
+
+def given_regions(regions):
+    """Which rows (N,) of regions (N, 4) are regions: neither four -1, the padding, nor with a NaN."""
+    padding = ops.all(regions == -1, axis=-1)
+    return ops.logical_and(ops.logical_not(padding), ops.all(regions == regions, axis=-1))
+
+
+def image_of_each(regions):
+    """int32 (B * R,): which image each row of regions (B, R, 4) belongs to, in their order."""
+    batch, count, _ = ops.shape(regions)
+    images = ops.arange(batch, dtype="int32")[:, None]
+    return ops.reshape(ops.broadcast_to(images, (batch, count)), (-1,))

@@ -4,13 +4,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdet.layers.region_inputs import both, check_pooling, pooled_shape
+from kerasdet.layers.region_inputs import (
+    both,
+    check_pooling,
+    given_regions,
+    image_of_each,
+    pooled_shape,
+)
 from kerasdet.layers.window_maxima import Rectangles, choose_sizes, maxima, places_of_maxima
 
 # Regions an image from which a larger table of windows is repaid by fewer look-ups.
-_MANY_REGIONS = 300
+_MANY_REGIONS = 600
 # Cells up to which a region's bins are looked up; a map this long comes from a 16 384-pixel image.
 _LONGEST = 1024
+# Side in cells taken for a map whose size is not known before it comes: 1000 pixels' at 1/16. On a
+# longer one long bins take more look-ups.
+_UNKNOWN_SIDE = 63
 # Cells from the map's corner past which a coordinate may be moved without any effect.
 _FARTHEST = 2.0**20
 
@@ -59,24 +68,21 @@ class ROIPooling(keras.layers.Layer):
         maps, regions = both(maps, regions)
         pooled_shape(type(self).__name__, maps.shape, regions.shape, self.pool_size)
         maps, regions = ops.cast(maps, self.compute_dtype), ops.cast(regions, "float32")
-        pooled = self._pool(maps, ops.stop_gradient(regions))
-        count = ops.shape(regions)[1]
-        return ops.reshape(pooled, (-1, count, *pooled.shape[1:]))
+        pooled = self._pool(maps, regions)
+        return ops.reshape(pooled, (*ops.shape(regions)[:2], *pooled.shape[1:]))
 
     def _pool(self, maps, regions):
         """(B * R, p, p, C), with the gradient described above."""
-        height, width = maps.shape[1:3]
-        count = regions.shape[1]
-        many = count is None or count >= _MANY_REGIONS
+        many = (regions.shape[1] or 0) >= _MANY_REGIONS
+        longest = [_longest_bin(side, self.pool_size) for side in maps.shape[1:3]]
 
         @ops.custom_gradient
         def pool(maps, regions):
             bins = self._bins(maps, regions)
-            sizes = choose_sizes(height, width, self.pool_size, every_width=many)
-            pooled = maxima(maps, bins, sizes)
+            pooled = maxima(maps, bins, choose_sizes(maps, *longest, many=many))
 
             def gradient(*upstream):
-                places = places_of_maxima(maps, bins, sizes, pooled)
+                places = places_of_maxima(maps, bins, choose_sizes(maps, *longest), pooled)
                 return _summed(upstream[0], places, maps), ops.zeros_like(regions)
 
             return pooled, gradient
@@ -86,13 +92,9 @@ class ROIPooling(keras.layers.Layer):
     def _bins(self, maps, regions):
         """Bins of all regions (B, R, 4) of all images, B * R grids."""
         height, width = ops.shape(maps)[1:3]
-        count = ops.shape(regions)[1]
-        image = ops.repeat(ops.arange(ops.shape(regions)[0], dtype="int32"), count)
+        image = image_of_each(regions)
         regions = ops.reshape(regions, (-1, 4))
-        # A comparison with NaN is false.
-        given = ops.logical_and(
-            ops.any(regions != -1, axis=-1), ops.all(regions == regions, axis=-1)
-        )
+        given = given_regions(regions)
         cells = _rounded(ops.where(given[:, None], regions, 0) * self.spatial_scale)
         left, top, right, bottom = ops.unstack(cells, 4, axis=-1)
         down = self._edges(top, bottom, height)
@@ -138,13 +140,20 @@ def _rounded(x):
 def _bin_edges(pool_size):
     """First cells and exclusive ends of the bins of 0 to `_LONGEST` cells, two int32 (sizes, p).
 
-    Computed here, in float32 as the release does it: a size of 31 in 7 bins is 4.4285717 a bin,
-    7 of which make 31.000002, so that the last bin ends one cell past the region. XLA turns the
-    division by a constant into a multiplication and would give other bins.
+    Computed here, in float32 as the release does it: 57 cells in 7 bins are 8.142858 a bin, 7 of
+    which make 57.000004, so that the last bin ends one cell past the region. XLA turns the division
+    by a constant into a multiplication and would give other bins.
     """
     size = np.arange(_LONGEST + 1, dtype="float32")[:, None] / np.float32(pool_size)
     part = np.arange(pool_size, dtype="float32")
     return np.floor(part * size).astype("int32"), np.ceil((part + 1) * size).astype("int32")
+
+
+def _longest_bin(side, pool_size) -> int:
+    """Cells of the longest bin of a region that lies inside a map with that side."""
+    side = side or _UNKNOWN_SIDE
+    lower, upper = _bin_edges(pool_size)
+    return min(int((upper - lower)[1 : side + 1].max()), side)
 
 
 def _summed(values, places, maps):

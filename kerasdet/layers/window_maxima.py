@@ -18,8 +18,9 @@ from keras import ops
 
 from kerasdet.layers.in_pieces import in_pieces
 
-# Side in cells of a map whose size is not known before it comes; a longer one is right too.
-_UNKNOWN_SIDE = 64
+# Numbers in a large table, 256 MB: all sizes for VGG16's map of an 800x600 image take 218, and as
+# much again while they are put together.
+_LARGE_TABLE = 2**26
 
 
 class Rectangles(NamedTuple):
@@ -43,24 +44,23 @@ class WindowSizes(NamedTuple):
     widths: tuple[int, ...]
 
 
-def choose_sizes(height, width, parts, *, every_width=False) -> WindowSizes:
-    """Windows that cover a part of a side where at most the whole side is cut into `parts`.
+def choose_sizes(maps, tallest, widest, *, many=False) -> WindowSizes:
+    """Windows to cover rectangles of up to that height and width; larger ones only take longer.
 
     Args:
-        height: of the map in cells, or None where it is not known yet.
-        width: likewise.
-        parts: how many, along each side.
-        every_width: all widths instead of powers of two: a larger table, half the look-ups.
+        maps: (B, H, W, C).
+        tallest: height in cells.
+        widest: width in cells.
+        many: spend memory on a larger table, so that each rectangle takes one look-up instead of
+            four, or two.
     """
-    # Caffe's bins begin at a floor and end at a ceiling.
-    tallest, widest = (
-        min(side, -(-side // parts) + 1)
-        for side in (height or _UNKNOWN_SIDE, width or _UNKNOWN_SIDE)
-    )
-    heights, widths = (
-        tuple(2**k for k in range(longest.bit_length())) for longest in (tallest, widest)
-    )
-    return WindowSizes(heights, tuple(range(1, widest + 1)) if every_width else widths)
+    powers = WindowSizes(*(tuple(2**k for k in range(n.bit_length())) for n in (tallest, widest)))
+    if many and None not in maps.shape:
+        heights, widths = tuple(range(1, tallest + 1)), tuple(range(1, widest + 1))
+        for sizes in (WindowSizes(heights, widths), WindowSizes(powers.heights, widths)):
+            if math.prod((*maps.shape, len(sizes.heights), len(sizes.widths))) <= _LARGE_TABLE:
+                return sizes
+    return powers
 
 
 def maxima(maps, rectangles: Rectangles, sizes: WindowSizes):
@@ -74,10 +74,9 @@ def maxima(maps, rectangles: Rectangles, sizes: WindowSizes):
     Returns:
         (N, p, q, C), of the maps' dtype.
     """
-    windows = [values for values, _ in _windows(maps, sizes)]
-    table = ops.concatenate([ops.zeros_like(windows[0][:1]), *windows])
-    search = _Search(maps, rectangles, sizes, windows)
-    return search.best(lambda rows: ops.take(table, rows, axis=0), ops.maximum)
+    values, _, starts = _table(maps, sizes)
+    search = _Search(maps, rectangles, sizes, starts)
+    return search.best(lambda rows: ops.take(values, rows, axis=0), ops.maximum)
 
 
 def places_of_maxima(maps, rectangles: Rectangles, sizes: WindowSizes, found):
@@ -92,35 +91,55 @@ def places_of_maxima(maps, rectangles: Rectangles, sizes: WindowSizes, found):
     Returns:
         int32 (N, p, q, C), indices into all numbers of `maps`; B * H * W * C for an empty rectangle.
     """
-    windows, places = zip(*_windows(maps, sizes, with_places=True), strict=True)
+    values, places, starts = _table(maps, sizes, with_places=True)
     nowhere = ops.size(maps)
-    values = ops.concatenate([ops.zeros_like(windows[0][:1]), *windows])
-    places = ops.concatenate([ops.full_like(places[0][:1], nowhere), *places])
 
     def look(rows, found):
         here = ops.take(values, rows, axis=0) == found
         return ops.where(here, ops.take(places, rows, axis=0), nowhere)
 
-    return _Search(maps, rectangles, sizes, windows).best(look, ops.minimum, found)
+    return _Search(maps, rectangles, sizes, starts).best(look, ops.minimum, found)
 
 
-def _windows(maps, sizes, *, with_places=False):
-    """All sizes' maxima, and perhaps the maxima's places: rows (B * H * W, C) and somewhat fewer.
+def _table(maps, sizes, *, with_places=False):
+    """Maxima of windows of all sizes, perhaps their places, and where each size begins.
 
-    Heights of the first width come first.
+    Row 0 is the empty rectangle's. All widths of one height lie together, so that the next height
+    is made at once; its starts are added to the widths'.
+
+    Returns:
+        (rows, C) twice, the second None without places, and the rows at which the widths and the
+        heights begin, int32 of their number each.
     """
     _, _, width, channels = ops.shape(maps)
-    values, places = ops.reshape(maps, (-1, channels)), None
+    window, places = ops.reshape(maps, (-1, channels)), None
+    narrow = [(ops.zeros((1, channels), window.dtype), None)]
     if with_places:
-        places = ops.reshape(ops.arange(ops.size(maps), dtype="int32"), (-1, channels))
+        count = ops.size(maps)
+        places = ops.reshape(ops.arange(count, dtype="int32"), (-1, channels))
+        narrow = [(narrow[0][0], ops.full((1, channels), count, "int32"))]
     for i, columns in enumerate(sizes.widths):
         if i:
-            values, places = _joined(values, places, columns - sizes.widths[i - 1])
-        taller = values, places
-        for j, rows in enumerate(sizes.heights):
-            if j:
-                taller = _joined(*taller, (rows - sizes.heights[j - 1]) * width)
-            yield taller
+            window, places = _joined(window, places, columns - sizes.widths[i - 1])
+        narrow.append((window, places))
+    blocks = [_stacked(narrow)]
+    for j, rows in enumerate(sizes.heights[1:]):
+        blocks.append(_joined(*blocks[-1], (rows - sizes.heights[j]) * width))
+    starts = _ends(narrow[:-1]), _ends([(ops.zeros((0, channels)), None), *blocks[:-1]])
+    return *_stacked(blocks), starts
+
+
+def _stacked(parts):
+    """One array of all values, one of all places or None."""
+    return tuple(
+        None if each[0] is None else ops.concatenate(each) for each in zip(*parts, strict=True)
+    )
+
+
+def _ends(parts):
+    """How many rows each part ends at, all being stacked."""
+    lengths = [ops.convert_to_tensor(ops.shape(values)[0], "int32") for values, _ in parts]
+    return ops.cumsum(ops.stack(lengths))
 
 
 def _joined(values, places, distance):
@@ -135,11 +154,9 @@ def _joined(values, places, distance):
 class _Search:
     """Which rows of a table cover each rectangle; row 0 is the empty rectangle's."""
 
-    def __init__(self, maps, rectangles, sizes, windows):
+    def __init__(self, maps, rectangles, sizes, starts):
         height, width, self.channels = ops.shape(maps)[1:]
-        self.width, self.sizes = width, sizes
-        lengths = [1, *(ops.shape(each)[0] for each in windows[:-1])]
-        self.starts = ops.cumsum(ops.stack([ops.convert_to_tensor(n, "int32") for n in lengths]))
+        self.width, self.sizes, self.starts = width, sizes, starts
         self.spans = (
             ops.cast(rectangles.image * (height * width), "int32")[:, None],  # (N, 1)
             _spans(rectangles.top, rectangles.bottom, sizes.heights),
@@ -164,10 +181,12 @@ class _Search:
                 others = self.rows(corner, vertical, horizontal, i // wide, i % wide)
                 return i + 1, better(found, look(others, *beside))
 
-            return ops.while_loop(
-                lambda i, _: i < total, further, (ops.zeros_like(total), found)
-            )[1]
+            start = (ops.zeros_like(total), found)
+            _, found = ops.while_loop(lambda i, _: i < total, further, start)
+            return found
 
+        if len(rows) == 1 and not beside:  # no intermediate results
+            return search(*self.spans, *rows)
         numbers = self.channels * math.prod(rows[0].shape[1:])
         return in_pieces(search, (*self.spans, *rows, *beside), numbers=numbers)
 
@@ -177,7 +196,8 @@ class _Search:
         left, right, width, wide = ops.unstack(horizontal[:, :, None, :], 4, axis=1)
         row = ops.minimum(top + y * height, bottom - height)
         column = ops.minimum(left + x * width, right - width)
-        start = ops.take(self.starts, wide * len(self.sizes.heights) + tall)
+        widths, heights = self.starts
+        start = ops.take(widths, wide) + ops.take(heights, tall)
         rows = start + corner[:, :, None] + row * self.width + column
         return ops.where(ops.logical_and(top < bottom, left < right), rows, 0)
 
@@ -191,12 +211,13 @@ def _spans(start, end, lengths):
 
 
 def _usually(lengths):
-    """Windows that cover any span up to twice the longest, or up to it where all lengths are there."""
-    return 1 if lengths == tuple(range(1, len(lengths) + 1)) else 2
+    """Windows that cover any span that is usual: one of any length, or two of powers of two."""
+    every = lengths == tuple(range(1, len(lengths) + 1)) and lengths != (1, 2)
+    return 1 if every else 2
 
 
 def _most(spans):
     """Windows that the longest of these spans (N, 4, p) takes."""
     start, end, length, _ = ops.unstack(spans, 4, axis=1)
     length = ops.maximum(length, 1)  # 0 where rows were added to fill a piece
-    return ops.max((end - start + length - 1) // length)
+    return ops.max((end - start + length - 1) // length, initial=0)

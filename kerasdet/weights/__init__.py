@@ -10,6 +10,8 @@ from kerasdet.weights.assign import Assigned, assign, assign_matching
 from kerasdet.weights.caffe_file import CaffeModel, read_caffe
 from kerasdet.weights.darknet_file import DarknetFile, read_darknet, write_darknet
 from kerasdet.weights.file_format import recognise
+from kerasdet.weights.maps.darknet import load as load_darknet
+from kerasdet.weights.maps.darknet import save as save_darknet
 from kerasdet.weights.torch_file import read_torch
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "DarknetFile",
     "assign",
     "assign_matching",
+    "load_darknet",
     "read_caffe",
     "read_darknet",
     "read_torch",
     "recognise",
+    "save_darknet",
     "write_darknet",
 ]

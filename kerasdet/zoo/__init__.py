@@ -11,6 +11,12 @@ from typing import Any
 
 from kerasdet.errors import InputError
 from kerasdet.zoo import pretrained as pretrained_sets
+from kerasdet.zoo.fast_rcnn import (
+    fast_rcnn_caffenet,
+    fast_rcnn_small,
+    fast_rcnn_vgg16,
+    fast_rcnn_vgg_m_1024,
+)
 from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
 from kerasdet.zoo.yolo import (
     darknet19,
@@ -24,6 +30,10 @@ from kerasdet.zoo.yolo import (
 )
 
 _BUILDERS = {
+    "fast_rcnn_vgg16": fast_rcnn_vgg16,
+    "fast_rcnn_vgg_m_1024": fast_rcnn_vgg_m_1024,
+    "fast_rcnn_caffenet": fast_rcnn_caffenet,
+    "fast_rcnn_small": fast_rcnn_small,
     "ssd300": ssd300,
     "ssd512": ssd512,
     "ssd_mobilenet": ssd_mobilenet,

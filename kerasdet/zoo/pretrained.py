@@ -25,6 +25,9 @@ _DARKNET = "https://pjreddie.com/media/files/"
 _DARKNET_RAW = "https://raw.githubusercontent.com/pjreddie/darknet/master/data/"
 _DARKNET_PAGE = "https://pjreddie.com/darknet/"
 _DARKNET_LICENCE = "public domain (the repository's)"
+_FAST_RCNN_PAGE = "https://github.com/rbgirshick/fast-rcnn"
+_FAST_RCNN_LICENCE = "MIT (the repository's)"
+_DROPBOX = "https://dl.dropboxusercontent.com/s/"
 _VOC07 = "VOC07 test, AP50, 11 points"
 _COCO_DEV = "COCO test-dev2015, AP 0.5:0.95"
 _COCO_VAL = "COCO val2017, AP 0.5:0.95"
@@ -128,6 +131,47 @@ def _trunk(model):
         trained_on="ImageNet ILSVRC 2012",
         classes="",
         notes="The trunk that the authors start training from; heads and extra maps start fresh.",
+    )
+
+
+def _fast_rcnn(model, member, metric):
+    """A network of the paper, trained on VOC07: a file in the one archive of all."""
+    return Pretrained(
+        model=model,
+        name="voc",
+        source=Source(
+            file="fast_rcnn_models.tgz",
+            url=_DROPBOX + "e3ugqq3lca4z8q6/fast_rcnn_models.tgz",
+            page=_FAST_RCNN_PAGE,
+            licence=_FAST_RCNN_LICENCE,
+            md5="5f7dde9f5376e18c8e065338cc5df3f7",
+            member=member,
+        ),
+        trained_on="VOC07 trainval",
+        classes="voc",
+        metric=metric,
+        protocol=_VOC07,
+        default=True,
+        notes="The authors'; an archive of 0.96 GB with their three networks.",
+    )
+
+
+def _fast_rcnn_start(model, member):
+    """An ImageNet network that the authors start from: a file in the one archive of all."""
+    return Pretrained(
+        model=model,
+        name="imagenet",
+        source=Source(
+            file="imagenet_models.tgz",
+            url=_DROPBOX + "riazjuizq0w7dqm/imagenet_models.tgz",
+            page=_FAST_RCNN_PAGE,
+            licence=_FAST_RCNN_LICENCE,
+            md5="8b1d4b9da0593fc70ef403284f810adc",
+            member=member,
+        ),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="Convolutions, fc6 and fc7; the two outputs start fresh. An archive of 1 GB.",
     )
 
 
@@ -423,6 +467,41 @@ SETS: tuple[Pretrained, ...] = (
         metric=72.5,
         protocol="ILSVRC 2012 val, top-1, 224 pixels",
         default=True,
+    ),
+    _fast_rcnn("fast_rcnn_vgg16", "vgg16_fast_rcnn_iter_40000.caffemodel", 66.9),
+    _fast_rcnn_start("fast_rcnn_vgg16", "VGG16.v2.caffemodel"),
+    Pretrained(
+        model="fast_rcnn_vgg16",
+        name="imagenet_keras",
+        source=Source(
+            file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+            url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+            page="https://keras.io/api/applications/vgg/",
+            licence="not stated; the original VGG-16's is Creative Commons Attribution",
+            md5="64373286793e3c8b2b4e3219cbf3544b",
+        ),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The same VGG-16, as keras.applications has it.",
+    ),
+    _fast_rcnn("fast_rcnn_vgg_m_1024", "vgg_cnn_m_1024_fast_rcnn_iter_40000.caffemodel", 59.2),
+    _fast_rcnn_start("fast_rcnn_vgg_m_1024", "VGG_CNN_M_1024.v2.caffemodel"),
+    _fast_rcnn("fast_rcnn_caffenet", "caffenet_fast_rcnn_iter_40000.caffemodel", 57.1),
+    _fast_rcnn_start("fast_rcnn_caffenet", "CaffeNet.v2.caffemodel"),
+    Pretrained(
+        model="fast_rcnn_caffenet",
+        name="imagenet_caffe",
+        source=Source(
+            file="bvlc_reference_caffenet.caffemodel",
+            url="http://dl.caffe.berkeleyvision.org/bvlc_reference_caffenet.caffemodel",
+            page="https://github.com/BVLC/caffe/tree/master/models/bvlc_reference_caffenet",
+            licence="unrestricted use (its page's words)",
+            sha1="4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        ),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The same CaffeNet, from Caffe's model zoo.",
     ),
 )
 

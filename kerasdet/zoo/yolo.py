@@ -200,7 +200,9 @@ def yolo_v2_small(
     return with_own(YOLOv2(**arguments), pretrained)
 
 
-def yolo9000(num_classes=None, *, class_names=None, tree=None, pretrained=False, **kwargs) -> YOLO9000:
+def yolo9000(
+    num_classes=None, *, class_names=None, tree=None, pretrained=False, **kwargs
+) -> YOLO9000:
     """YOLO9000: Darknet-19 and a WordTree of 9418 nodes, 48,807,501 numbers.
 
     Args:

@@ -15,6 +15,7 @@ SETTINGS = {
     "name": "ssd",
     "class_names": NAMES,
     "resize": "warp",
+    "takes_regions": False,
     "image_size": [40, 60],
     "thresholds": {"score_threshold": 0.25, "iou_threshold": None, "max_detections": 9},
     "kerasdet": "1.2.3",

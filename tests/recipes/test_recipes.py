@@ -25,7 +25,15 @@ def test_a_recipe_says_its_command_and_what_to_expect(path):
 
 def three_steps(recipe, examples):
     model = recipe.build(examples.class_names)
-    batches = data.pipeline(examples, model, 2, augment=recipe.augment)
+    if recipe.regions is not None:
+        examples = training.with_proposals(examples, recipe.regions)
+    batches = data.pipeline(
+        examples, model, 2, augment=recipe.augment, multi_scale=recipe.multi_scale
+    )
+    train_on(model, recipe, batches)
+
+
+def train_on(model, recipe, batches):
     model.compile(**recipe.optimizer_settings(3))
     before = [np.array(v) for v in model.trainable_variables]
     logs = model.fit(batches.take(3), epochs=1, verbose=0).history
@@ -37,13 +45,50 @@ def three_steps(recipe, examples):
     assert sum(moved) > 0.9 * len(moved)
 
 
-def test_the_shapes_recipe_trains():
-    recipe = runs.read_recipe(ZOO / "ssd_shapes" / "recipe.py")
+@pytest.mark.parametrize(
+    "name", ["ssd_shapes", "yolo_v1_shapes", "yolo_v2_shapes", "fast_rcnn_shapes"]
+)
+def test_the_shapes_recipes_train(name):
+    recipe = runs.read_recipe(ZOO / name / "recipe.py")
     three_steps(recipe, data.shapes(6, image_size=128))
 
 
-def test_the_cells_recipe_trains_on_the_cells(shared_data):
-    recipe = runs.read_recipe(ZOO / "ssd_small_bccd" / "recipe.py")
+def test_the_joint_recipe_trains_on_boxes_and_labels():
+    recipe = runs.read_recipe(ZOO / "yolo9000_shapes" / "recipe.py")
+    boxes = data.shapes(6, image_size=128, classes=("ellipse", "rectangle", "triangle"))
+    labels = data.load_images("shapes:train?count=6&size=128")
+    model = recipe.build(boxes.class_names)
+    boxes, labels = (
+        data.relabelled(examples, model.tree.nodes(examples.class_names), model.class_names)
+        for examples in (boxes, labels)
+    )
+    batches = data.joint(
+        boxes, labels, model, 4, detection_share=recipe.detection_share, augment=recipe.augment
+    )
+    train_on(model, recipe, batches)
+
+
+@pytest.mark.parametrize("name", ["ssd_small_bccd", "yolo_v2_small_bccd"])
+def test_the_cells_recipes_train_on_the_cells(name, shared_data):
+    recipe = runs.read_recipe(ZOO / name / "recipe.py")
+    three_steps(recipe, data.load(f"voc:{shared_data}/bccd/BCCD:val"))
+
+
+def test_the_cells_recipe_of_fast_rcnn_trains_on_regions_from_a_folder(shared_data, tmp_path):
+    """As `kerasdet data proposals` fills it; the recipe says where in the folder of the data."""
+    recipe = runs.read_recipe(ZOO / "fast_rcnn_small_bccd" / "recipe.py")
+    assert recipe.regions == "{data_dir}/proposals"
+    cells = data.load(f"voc:{shared_data}/bccd/BCCD:val")
+    data.propose(cells, tmp_path / "proposals", method="sliding_windows", workers=1)
+    recipe = training.replaced(recipe, {"regions": str(tmp_path / "proposals")})
+    three_steps(recipe, cells)
+
+
+def test_the_voc_recipe_of_yolo_v2_trains_at_changing_sizes(shared_data):
+    recipe = training.replaced(
+        runs.read_recipe(ZOO / "yolo_v2_tiny_voc0712" / "recipe.py"),
+        {"multi_scale": (64, 96), "learning_rate": 1e-3},
+    )
     three_steps(recipe, data.load(f"voc:{shared_data}/bccd/BCCD:val"))
 
 

@@ -25,7 +25,7 @@ def test_every_row_says_where_the_file_is_and_under_which_licence():
         assert source.licence
         assert source.page.startswith("https://")
         assert source.url is None or Path(source.url).suffix == Path(source.file).suffix
-        assert (source.member is not None) == source.file.endswith(".tar.gz")
+        assert (source.member is not None) == source.file.endswith((".tar.gz", ".tgz"))
         assert (row.metric is None) == (not row.protocol)
         if source.sha256 is not None:
             assert len(source.sha256) in (8, 64)
@@ -34,8 +34,20 @@ def test_every_row_says_where_the_file_is_and_under_which_licence():
 
 def test_files_of_one_name_are_one_file():
     """They lie in one folder: of two, the second would be taken for the first."""
-    sources = [*(row.source for row in pretrained.SETS), *pretrained.TREE]
-    assert len({source.file for source in sources}) == len(set(sources))
+    sources = {*(row.source for row in pretrained.SETS), *pretrained.TREE}
+    files = {source._replace(member=None) for source in sources}  # an archive may hold several
+    assert len({source.file for source in files}) == len(files)
+    assert len({source.member or source.file for source in sources}) == len(sources)
+
+
+def test_fast_rcnns_archives_have_the_md5s_of_its_scripts():
+    """fetch_fast_rcnn_models.sh and fetch_imagenet_models.sh of rbgirshick/fast-rcnn."""
+    for model in ("fast_rcnn_vgg16", "fast_rcnn_vgg_m_1024", "fast_rcnn_caffenet"):
+        released, start = (pretrained.find(model, name).source for name in ("voc", "imagenet"))
+        assert (released.file, released.md5[:8]) == ("fast_rcnn_models.tgz", "5f7dde9f")
+        assert (start.file, start.md5[:8]) == ("imagenet_models.tgz", "8b1d4b9d")
+        assert released.member.endswith("_fast_rcnn_iter_40000.caffemodel")
+        assert start.member.endswith(".v2.caffemodel")
 
 
 def test_older_hashes_have_their_length():

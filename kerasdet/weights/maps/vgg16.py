@@ -76,11 +76,11 @@ def renamed(arrays: Mapping[str, np.ndarray], layers: Mapping[str, str]) -> Arra
     return ours
 
 
-def flip_input(arrays: Arrays) -> None:
-    """Makes the first kernel take RGB instead of BGR, in place."""
-    kernel = arrays.get("conv1_1/kernel")
+def flip_input(arrays: Arrays, first="conv1_1") -> None:
+    """Makes the first layer's kernel take RGB instead of BGR, in place."""
+    kernel = arrays.get(f"{first}/kernel")
     if kernel is not None and kernel.ndim == 4:
-        arrays["conv1_1/kernel"] = kernel[:, :, ::-1]
+        arrays[f"{first}/kernel"] = kernel[:, :, ::-1]
 
 
 def reduce_fc(fc6, fc6_bias, fc7, fc7_bias) -> Arrays:
@@ -130,8 +130,14 @@ def from_caffe(model: CaffeModel) -> Trunk:
     return Trunk("caffe", arrays, CAFFE_MEAN)
 
 
-def convolutions_from_caffe(model: CaffeModel, *, skip=()) -> Arrays:
-    """Kernels and biases by Caffe's layer names, which are this package's; RGB input."""
+def convolutions_from_caffe(model: CaffeModel, *, skip=(), first="conv1_1") -> Arrays:
+    """Kernels and biases by Caffe's layer names, which are this package's; RGB input.
+
+    Args:
+        model: what was read.
+        skip: layers to leave out.
+        first: the layer that sees the image.
+    """
     arrays: Arrays = {}
     for layer, blobs in model.layers.items():
         if layer in skip:
@@ -142,7 +148,7 @@ def convolutions_from_caffe(model: CaffeModel, *, skip=()) -> Arrays:
         arrays[f"{layer}/kernel"] = kernel_from_torch(blobs[0])
         if len(blobs) > 1:
             arrays[f"{layer}/bias"] = blobs[1].reshape(-1)  # older files: (1, 1, 1, out)
-    flip_input(arrays)
+    flip_input(arrays, first)
     return arrays
 
 
@@ -171,10 +177,30 @@ def from_torch(arrays: Mapping[str, np.ndarray]) -> Trunk:
 
 
 def from_keras(path) -> Trunk:
-    """keras.applications' VGG16 weights (`vgg16_weights_tf_dim_ordering_tf_kernels.h5`).
+    """keras.applications' VGG16, reduced on the way.
 
     Args:
-        path: the HDF5 file that `keras.applications.VGG16(weights="imagenet")` downloads.
+        path: as for `read_keras`.
+
+    Raises:
+        InputError: if the file is damaged or is not VGG-16's.
+    """
+    ours = read_keras(path)
+    fc = [f"{layer}/{part}" for layer in ("fc6", "fc7") for part in ("kernel", "bias")]
+    if all(name in ours for name in fc):
+        ours.update(_reduce_keras_fc(*(ours[name] for name in fc)))
+    return Trunk("keras", ours, _KERAS_MEAN)
+
+
+def read_keras(path) -> Arrays:
+    """The convolutions of keras.applications' VGG16, and fc6 and fc7 where the file has them.
+
+    Args:
+        path: the HDF5 file that `keras.applications.VGG16(weights="imagenet")` downloads
+            (`vgg16_weights_tf_dim_ordering_tf_kernels.h5`).
+
+    Returns:
+        "layer/kernel" and "layer/bias"; conv1_1 takes RGB, fc6 the flattened (7, 7, 512) map.
 
     Raises:
         InputError: if the file is damaged or is not VGG-16's.
@@ -198,11 +224,8 @@ def from_keras(path) -> Trunk:
         raise InputError(
             f"{path} is not keras.applications' VGG16: it has no weights for {', '.join(missing)}."
         )
-    fc = [f"{layer}/{part}" for layer in ("fc6", "fc7") for part in ("kernel", "bias")]
-    if all(name in ours for name in fc):
-        ours.update(_reduce_keras_fc(*(ours[name] for name in fc)))
     flip_input(ours)
-    return Trunk("keras", ours, _KERAS_MEAN)
+    return ours
 
 
 def _reduce_keras_fc(fc6, fc6_bias, fc7, fc7_bias):

@@ -1,0 +1,40 @@
+"""Fast R-CNN on VGG16 (the paper's L) on VOC07 trainval, tested on VOC07 test.
+
+    kerasdet data proposals voc:DIR/VOC2007:trainval --output DIR/selective_search
+    kerasdet data proposals voc:DIR/VOC2007:test --output DIR/selective_search
+    kerasdet train zoo/fast_rcnn_vgg16_voc07/recipe.py --data-dir DIR     # DIR holds VOC2007/
+    kerasdet evaluate runs/fast_rcnn_vgg16-1 --data voc:DIR/VOC2007:test --rule voc07 \
+        --regions DIR/selective_search
+
+Paper: 66.9 (Girshick, Fast R-CNN, table 1). Not yet trained here.
+Schedule: solver.prototxt and the training script of the release: 40 000 iterations of two images, a
+tenth from 30 000 on; 5011 images make 2506 of them an epoch.
+"""
+
+import kerasdet
+
+
+def fast_rcnn_vgg16(class_names):
+    """From ImageNet's VGG16; conv1 and conv2 stay as they are (sec. 4.5)."""
+    return kerasdet.zoo.fast_rcnn_vgg16(
+        class_names=class_names, pretrained="imagenet", train_from="paper"
+    )
+
+
+def recipe():
+    return kerasdet.Recipe(
+        model=fast_rcnn_vgg16,
+        train="voc:{data_dir}/VOC2007:trainval",
+        val="voc:{data_dir}/VOC2007:test",
+        regions="{data_dir}/selective_search",
+        adapt_targets=True,
+        epochs=16,
+        batch_size=2,
+        augment="flip",
+        optimizer="sgd",
+        learning_rate=1e-3,
+        milestones=(12,),
+        weight_decay=5e-4,
+        rule="voc07",
+        evaluate_every=16,
+    )
