@@ -7,6 +7,7 @@ come in two kinds: any two corners in the image, 267x203 pixels in the mean; and
 Search finds on VOC photos, 128x117 pixels in the mean.
 """
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +129,7 @@ def peak_megabytes():
     pool(maps[:, :7, :5], given[None, :3])  # so that TensorFlow itself does not count
     maps, given = tf.constant(maps), tf.constant(given[None])
     before = _status("VmRSS")
-    size = pool(maps, given).numpy().nbytes / 2**20
+    size = 4 * math.prod(pool(maps, given).shape) / 2**20
     return _status("VmHWM") - before - size, size
 
 

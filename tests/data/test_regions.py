@@ -1,6 +1,5 @@
 """Regions beside their images, and moved with them into batches: against painted pixels."""
 
-import functools
 from types import SimpleNamespace
 
 import keras
@@ -10,7 +9,6 @@ import tensorflow as tf
 from scipy.io import savemat
 
 from kerasdet.data import pipeline, propose, relabelled, shapes, sliding_windows, with_regions
-from kerasdet.data import region_files
 from kerasdet.data.augment_corner import corner
 from kerasdet.data.batching import image_ids
 from kerasdet.data.example import Inspector, Row, make_record
@@ -135,7 +133,7 @@ def test_regions_that_were_proposed_come_by_the_images_content(tmp_path):
     bare = examples.map(lambda example: example)  # no records: looked up when they come
     for name, rows in by_id(with_regions(bare, tmp_path)).items():
         np.testing.assert_array_equal(rows, found[name])
-    with pytest.raises(InputError, match="1 of 4 have none there, the first shapes-|1 of 4"):
+    with pytest.raises(InputError, match="1 of 4 have none there"):
         with_regions(shapes(4, image_size=(40, 56), max_objects=2), tmp_path)
 
 
@@ -160,8 +158,9 @@ def test_a_function_computes_them():
 
 
 def test_an_image_without_a_region_has_none():
-    found = by_id(with_regions(reader(1), {"im0": np.zeros((0, 4))}))
+    found = by_id(with_regions(reader(2), {**table(2), "im0": np.zeros((0, 4))}))
     assert found["im0"].shape == (0, 4)
+    assert len(found["im1"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -175,8 +174,8 @@ def test_an_image_without_a_region_has_none():
     ],
 )
 def test_what_is_no_region_of_its_image_is_one_sentence(rows, words):
-    with pytest.raises(InputError, match=rf"(?s){words}.*|.*{words}"):
-        with_regions(reader(1), {"im0": np.array(rows)})
+    with pytest.raises(InputError, match=words):
+        with_regions(reader(2), {**table(2), "im1": np.array(rows)})
 
 
 @pytest.mark.parametrize(
@@ -330,9 +329,8 @@ def painted_examples():
     examples = to_dataset(
         records, small.CLASS_NAMES, Inspector(), "four", pixels=lambda index: images[index]
     )
-    return with_regions(
-        examples, {str(n): small.proposals((small.HEIGHT, small.WIDTH)) for n in range(4)}
-    )
+    regions = {str(n): small.proposals((small.HEIGHT, small.WIDTH)) for n in range(4)}
+    return with_regions(examples, regions, max_regions=80)
 
 
 def test_fast_rcnn_trains_and_is_evaluated_on_them(monkeypatch):
@@ -349,9 +347,3 @@ def test_fast_rcnn_trains_and_is_evaluated_on_them(monkeypatch):
     monkeypatch.setattr(detector, "propose", nothing)
     result = evaluate(detector, painted_examples(), progress=False)
     assert len(result.images) == 4
-
-
-def test_names_of_files_are_those_of_images(tmp_path):
-    region_files.write_regions(tmp_path / "im0.npz", regions_of(0), (HEIGHT, WIDTH))
-    find = functools.partial(with_regions, reader(1))
-    np.testing.assert_array_equal(by_id(find(tmp_path))["im0"], regions_of(0))

@@ -1,0 +1,101 @@
+"""Training a detector of regions from a recipe: where regions come from, and target statistics."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasdet import data, runs, training
+from kerasdet.errors import InputError
+from kerasdet.training import Recipe
+from tests import small
+
+TRAIN = "shapes:train?count=8&size=64&objects=2"
+
+
+def regions_of_shapes(class_names):
+    return small.fast_rcnn(class_names=class_names, image_size=(64, 64))
+
+
+RECIPE = Recipe(
+    model=regions_of_shapes,
+    train=TRAIN,
+    val="shapes:val?count=4&size=64&objects=2",
+    regions="sliding_windows",
+    adapt_targets=True,
+    epochs=2,
+    batch_size=4,
+    max_boxes=4,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return training.train(RECIPE, output=tmp_path_factory.mktemp("runs"))
+
+
+def statistics(model):
+    scale = model.get_layer("boxes")
+    return np.array(scale.means), np.array(scale.deviations)
+
+
+def test_targets_are_normalised_by_the_statistics_of_the_training_data(run):
+    """They travel with the weights; those of the images as they are, without flips."""
+    examples = training.with_proposals(data.load(TRAIN), "sliding_windows")
+    model = regions_of_shapes(examples.class_names)
+    model.adapt_targets(data.pipeline(examples, model, 3))
+    expected = statistics(model)
+    assert not np.allclose(expected[1], statistics(regions_of_shapes(examples.class_names))[1])
+    for found, wanted in zip(statistics(runs.open_run(run)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_both_sets_have_regions_and_the_recipe_is_written_down(run):
+    settings = json.loads((run / "config.json").read_text())
+    assert (settings["regions"], settings["adapt_targets"]) == ("sliding_windows", True)
+    rows = (run / "metrics.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    assert {"classification", "val_classification", "val_AP50"} <= set(names)
+    for row in rows[1:]:
+        assert all(np.isfinite(float(value)) for value in row.split(","))
+
+
+def test_a_resumed_run_keeps_its_statistics(run, tmp_path):
+    """Computed once, before the first epoch: here nothing could compute them again."""
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from tests.test_training_regions import RECIPE\n\ndef recipe():\n    return RECIPE\n"
+    )
+    short = training.replaced(RECIPE, {"epochs": 1})
+    first = training.train(short, output=tmp_path, recipe_file=recipe)
+    before = statistics(runs.open_run(first))
+    training.resume(first, epochs=2)
+    for found, wanted in zip(statistics(runs.open_run(first)), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_regions_in_a_folder_of_the_data_want_to_know_it(tmp_path):
+    recipe = training.replaced(RECIPE, {"regions": "{data_dir}/proposals"})
+    with pytest.raises(InputError, match=r"regions are \{data_dir\}/proposals: say where it is"):
+        training.train(recipe, output=tmp_path)
+    data.propose(data.load(TRAIN), tmp_path / "proposals", method="sliding_windows", workers=1)
+    with pytest.raises(InputError, match="no regions"):  # of the other data's images
+        training.train(recipe, data_dir=tmp_path, output=tmp_path)
+    found = training.train(
+        training.replaced(recipe, {"val": None, "epochs": 1}), data_dir=tmp_path, output=tmp_path
+    )
+    assert (found / "weights" / "last.weights.h5").is_file()
+
+
+def test_statistics_of_regions_want_a_detector_of_regions(tmp_path):
+    recipe = training.replaced(
+        RECIPE, {"model": lambda names: small.ssd(class_names=names), "regions": None}
+    )
+    with pytest.raises(InputError, match="adapt_targets goes with a detector that learns from"):
+        training.train(recipe, output=tmp_path)
+
+
+def test_a_detector_of_regions_without_any_is_refused(tmp_path):
+    recipe = training.replaced(RECIPE, {"regions": None})
+    with pytest.raises(InputError, match="the model wants regions with its images"):
+        training.train(recipe, output=tmp_path)
