@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: quickstart test lint parity clean help
+.PHONY: quickstart test slow lint parity clean help
 
 help:
 	@echo "make quickstart  train, evaluate, draw, export and serve a small SSD on built-in data (minutes)"
-	@echo "make test        run every test"
+	@echo "make test        run the tests, on TensorFlow and on JAX"
+	@echo "make slow        run the tests that take minutes more"
 	@echo "make lint        ruff and mypy"
 	@echo "make parity      compare with torch and ONNX themselves (installs both)"
 	@echo "make clean       remove .venv and what the above made"
@@ -25,9 +26,14 @@ quickstart: $(BIN)/.installed
 
 # Twice: everything on TensorFlow, then what runs on every back end once more on JAX.
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadscope
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope tests/test_boxes.py tests/test_matching.py tests/test_losses.py tests/test_suppression.py tests/test_region.py tests/test_region_proposals.py tests/test_weight_decay.py tests/layers tests/detectors/test_detector.py tests/detectors/test_ssd.py tests/contracts
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests/test_boxes.py tests/test_matching.py tests/test_losses.py tests/test_suppression.py tests/test_region.py tests/test_region_proposals.py tests/test_weight_decay.py tests/layers tests/detectors/test_detector.py tests/detectors/test_ssd.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests/contracts -k "gradient or by_heart or without_objects or names_and_shapes"
 	@echo "All tests passed. Nothing was left behind but .venv."
+
+# What takes minutes more, on TensorFlow.
+slow: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -13,7 +13,10 @@ from kerasdet.recipe import Recipe
 from kerasdet.word_tree import WordTree
 from tests import small
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*ran out of data.*:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*ran out of data.*:UserWarning"),
+]
 
 KINDS = "ellipse,rectangle,triangle"
 

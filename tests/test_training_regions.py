@@ -10,6 +10,8 @@ from kerasdet.errors import InputError
 from kerasdet.training import Recipe
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 TRAIN = "shapes:train?count=8&size=64&objects=2"
 
 

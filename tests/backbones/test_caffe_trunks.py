@@ -7,6 +7,8 @@ from kerasdet.backbones.caffenet import caffenet
 from kerasdet.backbones.vgg16 import vgg16, vgg16_reduced
 from kerasdet.backbones.vgg_m_1024 import vgg_m_1024
 
+pytestmark = pytest.mark.slow
+
 # Of models/*/test.prototxt, up to roi_pool5: name, outputs, kernel, stride, pad, groups.
 VGG16 = [
     (f"conv{block}_{i}", outputs, 3, 1, 1, 1)

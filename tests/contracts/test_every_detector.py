@@ -63,7 +63,14 @@ DETECTORS = {
 }
 
 
-@pytest.fixture(scope="module", params=DETECTORS.values(), ids=DETECTORS.keys())
+# Fast R-CNN's steps, with their sampling, take as long as the others' together.
+_PARAMETERS = [
+    pytest.param(contract, id=name, marks=[pytest.mark.slow] if name == "fast_rcnn" else [])
+    for name, contract in DETECTORS.items()
+]
+
+
+@pytest.fixture(scope="module", params=_PARAMETERS)
 def contract(request):
     return request.param
 

@@ -17,6 +17,8 @@ from kerasdet.errors import InputError
 from kerasdet.images import read_image
 from tests.data.annotation_files import voc_folder, voc_xml
 
+pytestmark = pytest.mark.slow
+
 SIZE = (60, 90)
 
 

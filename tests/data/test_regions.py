@@ -19,6 +19,8 @@ from kerasdet.images import corner as corner_of_one
 from tests import small
 from tests.data.annotation_files import paint
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["cell", "dot", "ring"]
 HEIGHT, WIDTH = 20, 30
 MODEL = SimpleNamespace(

@@ -12,6 +12,8 @@ from kerasdet.errors import InputError
 from kerasdet.suppression import Detections
 from tests import oracles, small
 
+pytestmark = pytest.mark.slow
+
 MEANS = [[0.1, -0.2, 0.3, 0.0], [0.0, 0.0, 0.0, 0.0], [-0.1, 0.2, 0.0, 0.4]]
 DEVIATIONS = [[0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 1.0, 1.0], [0.5, 0.1, 0.2, 0.25]]
 

@@ -16,6 +16,8 @@ from kerasdet.region_proposals import sliding_windows
 from tests import small
 from tests.export.models import NAMES
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"score_threshold": 0.3, "max_detections": 12}
 
 

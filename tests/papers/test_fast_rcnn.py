@@ -5,6 +5,8 @@ import pytest
 
 from kerasdet.detectors.fast_rcnn import SHORT_SIDES, FastRCNN
 
+pytestmark = pytest.mark.slow
+
 # Numbers of each network at 20 classes, of its prototxt; bbox_pred is told apart, of which the
 # release has rows for background too. VGG_CNN_M_1024: 96 7x7, 256 5x5, 3 x 512 3x3; CaffeNet's
 # conv2, conv4 and conv5 are in two groups. fc6 is 4096 over 6x6 bins in both.

@@ -15,6 +15,8 @@ from kerasdet.weights.caffe_file import CaffeModel
 from kerasdet.weights.maps import fast_rcnn as maps
 from kerasdet.weights.maps import vgg16
 
+pytestmark = pytest.mark.slow
+
 BINS, CHANNELS, HIDDEN = 3, 5, (7, 6)  # of the narrow networks: fc6 sees 3 * 3 * 5 numbers
 MEANS = [[0.1, -0.2, 0.3, 0.0], [0.0, 0.0, 0.0, 0.0], [-0.1, 0.2, 0.0, 0.4]]
 DEVIATIONS = [[0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 1.0, 1.0], [0.5, 0.1, 0.2, 0.25]]

@@ -17,6 +17,8 @@ from kerasdet.weights.maps import vgg16
 from kerasdet.zoo import pretrained
 from tests.weights import caffe_writer
 
+pytestmark = pytest.mark.slow
+
 # Kernels (out, in, height, width) of models/*/train.prototxt, the inputs those of one group.
 FIVE = {
     "caffenet": {

@@ -4,8 +4,7 @@
     kerasdet evaluate runs/yolo9000_shapes-1 --data 'shapes:test?count=300&size=128'
 
 Three kinds of shapes come with boxes; all five come as images of one shape with its label and no box.
-What the network says of stars and crosses it has from joint training. Expect: see result.json beside
-this file.
+What the network says of stars and crosses it has from joint training. Expect: little, see the card.
 """
 
 import kerasdet

@@ -3,7 +3,7 @@
     kerasdet train zoo/yolo_v1_shapes/recipe.py
     kerasdet evaluate runs/yolo_v1_shapes-1 --data 'shapes:test?count=300&size=224'
 
-Expect: see result.json beside this file.
+Expect: not measured yet.
 """
 
 import kerasdet

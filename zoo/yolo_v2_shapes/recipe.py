@@ -3,7 +3,7 @@
     kerasdet train zoo/yolo_v2_shapes/recipe.py
     kerasdet evaluate runs/yolo_v2_shapes-1 --data 'shapes:test?count=300&size=128'
 
-Expect: see result.json beside this file. The anchors are the dimension clusters of the data:
+Expect: not measured yet. The anchors are the dimension clusters of the data:
 
     kerasdet data anchors 'shapes:train?count=300&size=128' --clusters 3 --image-size 128
 """
