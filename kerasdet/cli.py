@@ -445,7 +445,7 @@ def models():
     print("A metric is its publisher's. Files, where the publisher names an address:")
     for row in zoo.models():
         if row.get("from"):
-            print(f"  {row['model']} {row['set']}: {row['from']}")
+            print(f"  {row['model']} {row['set']}: {row['from']} ({row['licence']})")
 
 
 def main(arguments: list[str] | None = None) -> Any:

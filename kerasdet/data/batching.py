@@ -71,7 +71,7 @@ def pipeline(
         examples: what a reader gives, or any data set of such elements (`kerasdet.data.example`).
         model: a detector; anything with `image_size` (height, width) and `class_names`, and where
             whole images are not warped `resize`, "letterbox", or "corner" and with it `short_side`
-            and `mean`, the colour around the image. `wants_regions`: see above.
+            and `mean`, the colour around the image. `takes_regions`: see above.
         batch_size: images a batch; the last batch of an epoch holds what is left.
         augment: `"ssd"`, `"yolo_v1"`, `"yolo_v2"`, `"flip"`, a function `(example, image_size, seed
             (2,) int64) -> (image, boxes, labels)`, or None: the whole image is resized, as
@@ -269,7 +269,7 @@ def _corner(augment, model) -> Callable[..., Any]:
 
 def _most_regions(examples, model) -> int | None:
     """Rows of regions in a batch; None for a model without regions."""
-    if not getattr(model, "wants_regions", False):
+    if not getattr(model, "takes_regions", False):
         return None
     if "regions" not in examples.element_spec:
         raise InputError(

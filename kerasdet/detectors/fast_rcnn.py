@@ -148,7 +148,6 @@ class FastRCNN(Detector):
 
     loss_names = MultiTaskLoss._fields
     resize = "corner"
-    wants_regions = True
     takes_regions = True
 
     def __init__(

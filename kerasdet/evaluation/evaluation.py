@@ -205,7 +205,7 @@ def evaluate(
     images: list[ImageResult] = []
     with _bar(progress, total) as advance:
         for group in _grouped(elements, batch_size):
-            given = _regions(group) if getattr(model, "wants_regions", False) else {}
+            given = _regions(group) if getattr(model, "takes_regions", False) else {}
             detections = model.detect([e["image"] for e in group], **given, **settings)
             for example, found in zip(group, detections, strict=True):
                 images.append(_image_result(example, found, classes, len(images)))

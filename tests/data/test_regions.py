@@ -29,7 +29,7 @@ MODEL = SimpleNamespace(
     resize="corner",
     short_side=24,
     mean=(1.0, 2.0, 3.0),
-    wants_regions=True,
+    takes_regions=True,
 )
 
 
@@ -298,7 +298,7 @@ def test_the_corner_is_that_of_detecting(size, source, rng):
     np.testing.assert_allclose(found.image, expected, atol=2e-3)
 
 
-def test_a_model_that_wants_regions_is_refused_data_without():
+def test_a_model_that_takes_regions_is_refused_data_without():
     with pytest.raises(InputError, match="with_regions"):
         pipeline(reader(), MODEL, 2)
     with pytest.raises(InputError, match="'flip', a function or None, not 'ssd'"):
@@ -337,7 +337,7 @@ def painted_examples():
 
 def test_fast_rcnn_trains_and_is_evaluated_on_them(monkeypatch):
     detector = small.fast_rcnn()
-    assert detector.wants_regions
+    assert detector.takes_regions
     detector.compile(keras.optimizers.SGD(1e-3))
     batches = pipeline(painted_examples(), detector, 2, augment="flip")
     history = detector.fit(batches, epochs=1, verbose=0).history
