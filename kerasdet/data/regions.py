@@ -164,8 +164,8 @@ def _images(examples) -> Iterator[tuple[Any, _Image]]:
 def _missing(images, count, place):
     first = images[0].path or images[0].name or "an image"
     return InputError(
-        f"Regions for every image are wanted in {place}, and {len(images)} of {count} have none "
-        f"there, the first {first}: kerasdet data proposals makes them."
+        f"{len(images)} of {count} images have no regions in {place}, the first {first}: "
+        "kerasdet data proposals makes them."
     )
 
 

@@ -103,7 +103,9 @@ def test_regions_come_from_a_folder_by_the_photos_names(tmp_path):
     folder.mkdir()
     savemat(folder / "a_boxes.mat", {"boxes": np.array([[3, 4, 5, 6]], np.uint16)})
     savemat(folder / "b.mat", {"boxes": np.array([[1, 4, 5, 40]], np.uint16)})  # juts out below
-    with pytest.raises(InputError, match=r"1 of 3 have none there, the first .*c\.png"):
+    with pytest.raises(
+        InputError, match=r"1 of 3 images have no regions in .*regions, the first .*c\.png"
+    ):
         with_regions(examples, folder)
     np.savez(folder / "c.npz", boxes=[[0.5, 1, 2, 3]])
     found = by_id(with_regions(examples, folder))
@@ -135,7 +137,7 @@ def test_regions_that_were_proposed_come_by_the_images_content(tmp_path):
     bare = examples.map(lambda example: example)  # no records: looked up when they come
     for name, rows in by_id(with_regions(bare, tmp_path)).items():
         np.testing.assert_array_equal(rows, found[name])
-    with pytest.raises(InputError, match="1 of 4 have none there"):
+    with pytest.raises(InputError, match="1 of 4 images have no regions in"):
         with_regions(shapes(4, image_size=(40, 56), max_objects=2), tmp_path)
 
 
@@ -183,7 +185,7 @@ def test_what_is_no_region_of_its_image_is_one_sentence(rows, words):
 @pytest.mark.parametrize(
     ("regions", "words"),
     [
-        ({}, "7 of 7 have none there, the first im0"),
+        ({}, "7 of 7 images have no regions in the regions given, the first im0"),
         ("nowhere", "no such folder or file"),
         (5, "not a int"),
     ],
