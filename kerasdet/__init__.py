@@ -24,11 +24,13 @@ _MODULES = (
     "zoo",
 )
 _NAMES = {
+    "Classifier": "kerasdet.classifier",
     "FastRCNN": "kerasdet.detectors.fast_rcnn",
     "SSD": "kerasdet.detectors.ssd",
     "Detector": "kerasdet.detectors.detector",
     "Detections": "kerasdet.suppression",
     "InputError": "kerasdet.errors",
+    "OverFeat": "kerasdet.detectors.overfeat",
     "Recipe": "kerasdet.recipe",
     "WordTree": "kerasdet.word_tree",
     "YOLO9000": "kerasdet.detectors.yolo9000",

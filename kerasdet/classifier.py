@@ -1,10 +1,11 @@
-"""Classifiers that the detectors start from: trained at 224 pixels, Darknet-19 then at 448.
+"""Classifiers that the detectors start from: darknet's at 224 pixels, OverFeat's at 231 or 221.
 
 Redmon et al., You Only Look Once, arXiv:1506.02640, sec. 2.2 (extraction); Redmon and Farhadi,
 YOLO9000, arXiv:1612.08242, sec. 3 (Darknet-19, high-resolution fine-tuning); darknet cfg/*.cfg
-as named below.
+as named below. Sermanet et al., OverFeat, arXiv:1312.6229, sec. 3.
 """
 
+import functools
 from numbers import Integral
 from typing import NamedTuple
 
@@ -12,30 +13,24 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kerasdet import voting
 from kerasdet.backbones import extraction as extraction_trunks
+from kerasdet.backbones import overfeat
 from kerasdet.backbones.darknet19 import darknet19 as darknet19_trunk
 from kerasdet.backbones.darknet_conv import darknet_conv
 from kerasdet.backbones.tiny_darknet import tiny_darknet as tiny_darknet_trunk
+from kerasdet.compiling import compiled
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
+from kerasdet.saving import kept_state, revived
+from kerasdet.voting import Classification
 from kerasdet.weight_decay import penalty, replica_count, spare_others
 
 # Images that `classify` sends through the network together.
 _BATCH = 8
 
-
-class Classification(NamedTuple):
-    """What an image shows, most probable first.
-
-    Attributes:
-        names: of the classes.
-        probabilities: (n,) float32.
-        labels: (n,) int32.
-    """
-
-    names: list[str]
-    probabilities: np.ndarray
-    labels: np.ndarray
+VIEWS = ("centre", "ten", "scales")
+"""What a classifier may be asked about: an image's middle, ten windows, all of it at several sizes."""
 
 
 class _Network(NamedTuple):
@@ -59,6 +54,7 @@ _NETWORKS = {
     ),
     "tiny_darknet": _Network(tiny_darknet_trunk, 16),  # tiny.cfg
 }
+_OVERFEAT = "overfeat_"  # before the name of one of its layouts
 
 
 @keras.saving.register_keras_serializable(package="kerasdet")
@@ -69,21 +65,31 @@ class Classifier(keras.Model):
         num_classes: K; None: as many as `class_names`.
         class_names: names of the labels; None: "class 0", "class 1", ...
         network: "darknet19", "extraction" (YOLO v1's; "extraction_plain" without batch
-            normalisation, as in 2015), "darknet_reference" (the small networks'), or
-            "tiny_darknet".
-        image_size: side of the square, or (height, width), that photos are brought to.
+            normalisation, as in 2015), "darknet_reference" (the small networks'),
+            "tiny_darknet", "overfeat_fast", "overfeat_accurate", or an OverFeat of another
+            `kerasdet.backbones.overfeat.Layout`.
+        image_size: side of the square, or (height, width), that photos are brought to. None: 224,
+            of OverFeat the window that it is trained on.
+        width: of OverFeat: what its channels are multiplied by.
+        dropout: of OverFeat: share of the hidden layers' outputs that training drops.
+        stddev: of OverFeat's first weights (sec. 3.1); None: He's, for networks trained in hours.
+        scales: the (height, width) sizes that a vote over scales looks at; None: the paper's six, or
+            for a window of another side than its two in their proportion.
         **kwargs: what `keras.Model` takes.
 
     Call:
-        images: (B, H, W, 3) RGB, 0..255, of any size.
-        returns: (B, K) logits, float32.
+        images: (B, H, W, 3) RGB, 0..255, of any size; OverFeat's from the window on.
+        returns: (B, K) logits, float32: of OverFeat the mean over all windows, at its coarse stride.
 
     Attributes:
         class_names: list of K strings.
         num_classes: K.
         image_size: (height, width), pixels; may be set: the same weights serve every size.
+        scales: as given; may be set.
+        precision: the dtype policy that its layers were made in.
 
-    Layers: `conv<n>` as in the cfg; the last is the classes'.
+    Layers: `conv<n>` as in the cfg; the last is the classes'. Of OverFeat `conv<n>`, `fc<n>` and
+        `classes`.
 
     Raises:
         InputError: if the arguments do not fit together.
@@ -97,28 +103,47 @@ class Classifier(keras.Model):
         *,
         class_names=None,
         network="darknet19",
-        image_size=224,
+        image_size=None,
+        width=1.0,
+        dropout=0.5,
+        stddev=0.01,
+        scales=None,
         **kwargs,
     ):
         class_names = _names(num_classes, class_names)
-        if network not in tuple(_NETWORKS):
-            raise InputError(f"network wants one of {', '.join(_NETWORKS)}, not {network!r}.")
-        trunk, last, activation, pooled_before = _NETWORKS[network]
+        layout = _layout(network)
+        if layout is None and (width, dropout, stddev) != (1.0, 0.5, 0.01):
+            raise InputError(f"width, dropout and stddev are OverFeat's; {network} has none.")
+        if not (width > 0 and 0 <= dropout < 1):
+            raise InputError(
+                f"OverFeat wants a positive width and dropout in 0..1, not {width} and {dropout}."
+            )
         images = keras.Input((None, None, 3), name="images")
-        x = trunk(layers.Rescaling(1 / 255, name="normalize")(images))
         pooling = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="average")
-        if pooled_before:
-            x = pooling(x)
-        x = darknet_conv(x, len(class_names), 1, last, batch_norm=False, activation=activation)
-        if not pooled_before:
+        if layout is None:
+            x, places = _darknet(images, network, len(class_names), pooling)
+        else:
+            given = {"width": width, "dropout": dropout, "stddev": stddev}
+            x = places = _overfeat(images, layout, len(class_names), **given)
             x = pooling(x)
         logits = layers.Flatten(dtype="float32", name="logits")(x)
         super().__init__(images, logits, **kwargs)
+        self.precision = keras.config.dtype_policy().name
         self.class_names = class_names
         self.num_classes = len(class_names)
         self.network = network
-        self.image_size = image_size
+        self.width, self.dropout, self.stddev = width, dropout, stddev
         self.weight_decay = 0.0
+        self._places = lambda: places
+        self._window = 1
+        window = 224
+        if layout is not None:
+            self.augmentation = "overfeat"
+            self._window = window = layout.window
+        self.image_size = window if image_size is None else image_size
+        if scales is None:
+            scales = _default_scales(window if layout else min(self.image_size))
+        self.scales = scales
 
     @property
     def image_size(self):
@@ -130,7 +155,37 @@ class Classifier(keras.Model):
         sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
         if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
             raise InputError(f"image_size wants one or two positive whole numbers, not {size!r}.")
+        self._check_room(*sides)
         self._image_size = sides
+
+    @property
+    def scales(self):
+        """(height, width) sizes that a vote over scales looks at."""
+        return self._scales
+
+    @scales.setter
+    def scales(self, scales):
+        scales = tuple((int(height), int(width)) for height, width in scales)
+        for size in scales:
+            self._check_room(*size)
+        self._scales = scales
+
+    def _check_room(self, height, width):
+        if min(height, width) < self._window:
+            raise InputError(
+                f"{self.name} looks at windows of {self._window}x{self._window} pixels, and an image "
+                f"of {height}x{width} has no room for one."
+            )
+
+    def call(self, inputs, *args, **kwargs):
+        """The logits (B, K)."""
+        self._check_sides(inputs)
+        return super().call(inputs, *args, **kwargs)
+
+    def _check_sides(self, images):
+        height, width = images.shape[1:3]
+        if height is not None and width is not None:
+            self._check_room(height, width)
 
     # ------------------------------------------------------------------ training
 
@@ -181,14 +236,18 @@ class Classifier(keras.Model):
 
     # ------------------------------------------------------------------ use
 
-    def classify(self, images, *, top=5) -> list[Classification]:
+    def classify(self, images, *, top=5, views="centre") -> list[Classification]:
         """Says what photos show.
 
         Args:
             images: one image, a batch (B, H, W, 3), or a list of images of any sizes, as in
-                `Detector.detect`. Of each the middle, as large as it can be in the aspect of
-                `image_size`, is seen (darknet src/image.c, center_crop_image).
+                `Detector.detect`.
             top: how many classes, the most probable first.
+            views: "centre": of each the middle is seen, as large as it can be in the aspect of
+                `image_size` (darknet src/image.c, center_crop_image); "ten": corners, centre and
+                their mirror images (`kerasdet.voting.vote_views`); "scales": every window of the
+                image and its mirror image at each of `scales` (`kerasdet.voting.vote_scales`),
+                whose probabilities do not add up to 1.
 
         Returns:
             One `Classification` an image.
@@ -196,39 +255,76 @@ class Classifier(keras.Model):
         Raises:
             InputError: if something is not an image.
         """
+        if views not in VIEWS:
+            raise InputError(f"views wants one of {', '.join(VIEWS)}, not {views!r}.")
         images = [read_image(image, where) for where, image in each_image(images)]
-        top = min(top, self.num_classes)
-        results = []
+        if views == "centre":
+            rows = self._of_middles(images)
+        else:
+            rows = (self.vote(image, views) for image in images)
+        return [voting.ranked(row, self.class_names, top) for row in rows]
+
+    def _of_middles(self, images):
         for start in range(0, len(images), _BATCH):
-            chunk = [_middle(image, self.image_size) for image in images[start : start + _BATCH]]
-            logits = self.predict_on_batch(np.stack(chunk))
-            probabilities = ops.convert_to_numpy(ops.softmax(logits, axis=-1))
-            for row in probabilities:
-                labels = np.argsort(-row, kind="stable")[:top].astype("int32")
-                names = [self.class_names[label] for label in labels]
-                results.append(Classification(names, row[labels], labels))
-        return results
+            chunk = images[start : start + _BATCH]
+            seen = [warp(voting.middle(image, self.image_size), self.image_size) for image in chunk]
+            logits = self.predict_on_batch(np.stack(seen))
+            yield from ops.convert_to_numpy(ops.softmax(logits, axis=-1))
+
+    def vote(self, image, views="scales") -> np.ndarray:
+        """The scores (K,) of one image (H, W, 3), 0..255, by `views` as in `classify`."""
+        if views == "ten":
+            return voting.vote_views(self.probabilities, image, self.image_size)
+        if views == "scales":
+            return voting.vote_scales(self.probabilities, image, self.scales)
+        (row,) = self._of_middles([image])
+        return row
+
+    def probabilities(self, images) -> np.ndarray:
+        """The classes' probabilities at every place, before the mean over the places.
+
+        Args:
+            images: (B, H, W, 3), 0..255, of a size that the network takes.
+
+        Returns:
+            (B, h, w, K) float32; of OverFeat one place is a window, at the coarse stride.
+
+        Raises:
+            InputError: if OverFeat's window does not fit into the images.
+        """
+        images = np.asarray(images, "float32")
+        self._check_sides(images)
+        return ops.convert_to_numpy(self._dense(images))
+
+    @functools.cached_property
+    def _dense(self):
+        places = keras.Model(self.inputs, self._places(), name="places")
+
+        def probabilities(outputs):
+            return ops.softmax(ops.cast(outputs, "float32"), axis=-1)
+
+        return compiled(places, probabilities, (None, None, None, 3))
 
     # ------------------------------------------------------------------ saving
 
     def get_config(self):
-        """Constructor arguments."""
+        """Constructor arguments, the precision, and which layers are frozen."""
         return {
             "class_names": self.class_names,
             "network": self.network,
             "image_size": self.image_size,
+            "width": self.width,
+            "dropout": self.dropout,
+            "stddev": self.stddev,
+            "scales": self.scales,
             "name": self.name,
-            "trainable": self.trainable,
+            **kept_state(self),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Builds the same network; weights are loaded apart."""
-        config = dict(config)
-        trainable = config.pop("trainable", True)
-        model = cls(**config)
-        model.trainable = trainable
-        return model
+        """Builds the same network in the same precision; weights are loaded apart."""
+        return revived(config, cls)
 
 
 # ------------------------------------------------------------------------ builders
@@ -296,6 +392,42 @@ def tiny_darknet(num_classes=1000, *, class_names=None, image_size=224, **kwargs
     return _built("tiny_darknet", num_classes, class_names, image_size, kwargs)
 
 
+def overfeat_fast(
+    num_classes=1000, *, class_names=None, image_size=None, width=1.0, **kwargs
+) -> Classifier:
+    """OverFeat's fast network: 145,920,872 numbers at 1000 classes and full width.
+
+    Args:
+        num_classes: K.
+        class_names: names of the labels; `num_classes` is not read then.
+        image_size: None: the window, 231.
+        width: what the channels are multiplied by.
+        **kwargs: as in `Classifier`.
+
+    Source: arXiv:1312.6229, table 1; the release's net_weight_0.
+    """
+    kwargs = {"width": width, **kwargs}
+    return _built("overfeat_fast", num_classes, class_names, image_size, kwargs)
+
+
+def overfeat_accurate(
+    num_classes=1000, *, class_names=None, image_size=None, width=1.0, **kwargs
+) -> Classifier:
+    """OverFeat's accurate network: 144,656,488 numbers at 1000 classes and full width.
+
+    Args:
+        num_classes: K.
+        class_names: names of the labels; `num_classes` is not read then.
+        image_size: None: the window, 221.
+        width: what the channels are multiplied by.
+        **kwargs: as in `Classifier`.
+
+    Source: arXiv:1312.6229, table 3; the release's net_weight_1.
+    """
+    kwargs = {"width": width, **kwargs}
+    return _built("overfeat_accurate", num_classes, class_names, image_size, kwargs)
+
+
 # ------------------------------------------------------------------------ helpers
 
 
@@ -306,6 +438,47 @@ def _built(network, num_classes, class_names, image_size, kwargs):
         network=network,
         image_size=image_size,
         **{"name": network, **kwargs},
+    )
+
+
+def _layout(network):
+    """OverFeat's layout of that name, or a `Layout`; None for darknet's networks."""
+    if isinstance(network, list | tuple):
+        return overfeat.layout_of(network)
+    if network in tuple(_NETWORKS):
+        return None
+    known = [*_NETWORKS, *(_OVERFEAT + name for name in overfeat.LAYOUTS)]
+    if network not in known:
+        raise InputError(f"network wants one of {', '.join(known)}, not {network!r}.")
+    return overfeat.layout_of(network.removeprefix(_OVERFEAT))
+
+
+def _darknet(images, network, count, pooling):
+    """The map's mean (B, 1, 1, K), and the map (B, h, w, K)."""
+    trunk, last, activation, pooled_before = _NETWORKS[network]
+    x = trunk(layers.Rescaling(1 / 255, name="normalize")(images))
+    if pooled_before:
+        x = pooling(x)
+    places = darknet_conv(x, count, 1, last, batch_norm=False, activation=activation)
+    return places if pooled_before else pooling(places), places
+
+
+def _overfeat(images, layout, count, *, width, dropout, stddev):
+    """The map (B, h, w, K): the last pooling at its first offset alone."""
+    x = overfeat.trunk(overfeat.normalized(images), layout, width=width, stddev=stddev)
+    number = len(layout.convolutions)
+    x = layers.MaxPooling2D(layout.last_pool, name=f"pool{number}")(x)
+    x = overfeat.connected(x, layout, width=width, dropout=dropout, stddev=stddev)
+    return overfeat.convolution(x, count, 1, "classes", relu=False, stddev=stddev)
+
+
+def _default_scales(window):
+    """The paper's sizes for its windows of 221 and 231, for others in proportion to 231."""
+    if window in (221, 231):
+        return overfeat.SCALES
+    return tuple(
+        (round(height * window / 231), round(width * window / 231))
+        for height, width in overfeat.SCALES
     )
 
 
@@ -321,12 +494,3 @@ def _names(num_classes, class_names):
             f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
         )
     return [str(name) for name in class_names]
-
-
-def _middle(image, size):
-    """The largest part in the middle of (H, W, 3) with the aspect of `size`, resized to it."""
-    (height, width), (target_height, target_width) = image.shape[:2], size
-    inner_height = max(1, min(height, width * target_height // target_width))
-    inner_width = max(1, min(width, height * target_width // target_height))
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    return warp(image[top : top + inner_height, left : left + inner_width], size)

@@ -1,4 +1,4 @@
-"""The shell command: `kerasdet train | evaluate | detect | export | bench | models | data`.
+"""The shell command: `kerasdet train | evaluate | detect | export | compress | bench | models | data`.
 
 Exit codes: 0 done, 2 wrong use or bad input with one clear sentence, 1 a bug.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasdet.cli_data import SPECS, Classes, data_app, import_quietly, load_examples
-from kerasdet.errors import KerasdetError
+from kerasdet.errors import InputError, KerasdetError
 
 app = typer.Typer(
     help="The detectors that founded object detection, in Keras 3.",
@@ -94,6 +94,9 @@ def train(
         str | None,
         typer.Option(help="Start from: a pretrained set's name, 'default', or a weight file."),
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="Run folder whose weights OverFeat's next stage starts from.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
@@ -149,6 +152,7 @@ def train(
         "train": data,
         "val": val,
         "pretrained": True if weights == "default" else weights,
+        "start_from": start_from,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -244,6 +248,12 @@ def evaluate(
         typer.Option(help="For a WordTree: file of the nodes that the data's classes are."),
     ] = None,
     regions: Regions = None,
+    views: Annotated[
+        str,
+        typer.Option(
+            help="Of a classifier: centre; ten (corners, centre, mirrored); scales (all windows)."
+        ),
+    ] = "centre",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for curves and the worst mistakes.")
@@ -256,13 +266,18 @@ def evaluate(
     import_quietly(data=True)
     from rich.console import Console
 
-    from kerasdet import evaluation, runs
+    from kerasdet import evaluation
     from kerasdet.opening import open_model
 
     detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
     if not hasattr(detector, "detect"):
-        _evaluate_classifier(detector, data, strict, limit, json)
+        numbers = _evaluate_classifier(detector, data, strict, limit, views)
+        if json is not None:
+            _write_numbers(json, model, numbers)
+            print(f"Wrote {json}")
         return
+    if views != "centre":
+        raise typer.BadParameter("--views goes with a classifier")
     examples = load_examples(data, strict=strict, classes=classes)
     if nodes is not None:
         if not hasattr(detector, "for_classes"):
@@ -283,23 +298,31 @@ def evaluate(
             evaluation.plot_mistakes(result, plots / "worst_mistakes.png", examples=examples)
         )
     if json is not None:
-        trained = (
-            runs.read_json(Path(model) / "env.json", "a run's environment")
-            if (Path(model) / "env.json").is_file()
-            else None
-        )
-        content = {"evaluation": result.to_dict() | {"environment": runs.environment()}}
-        runs.write_json(json, content | ({"training": trained} if trained else {}))
+        _write_numbers(json, model, result.to_dict())
         made.append(json)
     for path in made:
         print(f"Wrote {path}")
 
 
-def _evaluate_classifier(classifier, spec, strict, limit, json):
-    from kerasdet import data, runs
+def _write_numbers(path, model, numbers):
+    """What was measured, where and by which command; and, of a run, how it was trained."""
+    from kerasdet import runs
+
+    content = {"evaluation": numbers | {"environment": runs.environment()}}
+    trained = Path(model) / "env.json"
+    if trained.is_file():
+        content["training"] = runs.read_json(trained, "a run's environment")
+    runs.write_json(path, content)
+
+
+def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, Any]:
+    from kerasdet import data, voting
+    from kerasdet.classifier import VIEWS
     from kerasdet.data.epochs import size_of
     from kerasdet.data.source import load_images
 
+    if views not in VIEWS:
+        raise typer.BadParameter(f"--views wants one of {', '.join(VIEWS)}, not {views}")
     examples = load_images(spec, strict=strict)
     name, names = examples.name, examples.class_names
     if limit is not None:
@@ -307,14 +330,16 @@ def _evaluate_classifier(classifier, spec, strict, limit, json):
         examples = examples.take(limit)
         examples.size = min(limit, whole or limit)  # which `take` hides, and the names
         examples.class_names = names
-    batches = data.classification_pipeline(examples, classifier, 32)
-    classifier.compile()
-    metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
+    batches = data.classification_pipeline(examples, classifier, 32)  # checks the classes, too
+    if views == "centre":
+        classifier.compile()
+        metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
+    else:
+        metrics = voting.accuracy(
+            lambda image: classifier.vote(image, views), examples.as_numpy_iterator()
+        )
     print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    if json is not None:
-        result = {"data": name, "metrics": metrics, "environment": runs.environment()}
-        runs.write_json(json, {"evaluation": result})
-        print(f"Wrote {json}")
+    return {"data": name, "views": views, "metrics": metrics}
 
 
 @app.command()
@@ -387,6 +412,30 @@ def export(
         max_detections=max_detections,
     )
     print(report)
+
+
+@app.command()
+def compress(
+    model: Model,
+    output: Annotated[Path, typer.Argument(help="The .keras file to write.", show_default=False)],
+    fc6: Annotated[int, typer.Option(min=0, help="Rank of fc6; 0 leaves it whole.")] = 1024,
+    fc7: Annotated[int, typer.Option(min=0, help="Rank of fc7; 0 leaves it whole.")] = 256,
+    weights: Weights = None,
+    backend: Backend = None,
+):
+    """Make a Fast R-CNN smaller and faster: each large layer becomes two, by truncated SVD."""
+    import_quietly()
+    from kerasdet.opening import open_model
+
+    if output.suffix != ".keras":
+        raise typer.BadParameter(f"wants a file that ends in .keras, not {output}")
+    detector = open_model(model, weights=weights)
+    if not hasattr(detector, "compress"):
+        raise InputError(f"Wanted a Fast R-CNN to compress, but {model} is a {detector.name}.")
+    smaller = detector.compress(fc6=fc6 or None, fc7=fc7 or None)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    smaller.save(output)
+    print(f"{detector.count_params():,} weights became {smaller.count_params():,}. Wrote {output}")
 
 
 @app.command()

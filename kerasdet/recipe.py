@@ -35,8 +35,9 @@ class Recipe:
         val: data to measure on after every epoch; the best weights are chosen by it.
         classification_train: images with labels alone, for joint training of a detector with
             a WordTree (YOLO9000).
-        nodes: file of the nodes that the classes of `train` and `val` are in the model's
-            WordTree, a line each (`WordTree.read_map`); None: the nodes of their names.
+        nodes: file of the nodes that the classes of `train`, and without `match_names` those of
+            `val`, are in the model's WordTree, a line each (`WordTree.read_map`); None: the nodes
+            of their names.
         detection_share: of the images of a batch that have boxes then.
         regions: for a detector that wants them, where region proposals of all images are: a folder
             that `kerasdet data proposals` filled, or whatever else `kerasdet.data.with_regions`
@@ -45,6 +46,8 @@ class Recipe:
         adapt_targets: normalise what boxes are learned as by its statistics in `train`, class by
             class (`FastRCNN.adapt_targets`), which looks at all images once before training.
         pretrained: as in `kerasdet.zoo`; only with a name as model.
+        start_from: run folder of an earlier training, from whose best weights every layer of the same
+            name starts (`OverFeat.start_from`); `{data_dir}` is filled in.
         epochs: passes over `train`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
@@ -83,6 +86,7 @@ class Recipe:
     adapt_targets: bool = False
     task: str | None = None
     pretrained: bool | str = False
+    start_from: str | None = None
     epochs: int = 100
     batch_size: int = 16
     augment: str | Callable[..., Any] | None = "default"

@@ -125,6 +125,8 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         raise InputError(
             f"task='{recipe.task}' does not go with {recipe.model_name}, a {type(model).__name__}."
         )
+    if recipe.start_from is not None and not first_epoch:
+        _start(model, recipe, data_dir)
     if recipe.image_size is not None:
         model.image_size = recipe.image_size
     batches = _batches(recipe, model, examples, images, data_dir, first_epoch)
@@ -135,6 +137,16 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     model.compile(**recipe.optimizer_settings(batches.steps_per_epoch))
     val_batches = _val_batches(recipe, model, val, data_dir)
     return _Job(recipe, model, _answering(recipe, model, val, data_dir), batches, val, val_batches)
+
+
+def _start(model, recipe, data_dir):
+    """Weights of an earlier run, layer by layer; what starts afresh is said."""
+    if not hasattr(model, "start_from"):
+        raise InputError(
+            f"{recipe.model_name} does not start from another run: leave start_from out."
+        )
+    left = model.start_from(runs.open_run(_filled_in(recipe.start_from, data_dir, "start_from is")))
+    print(f"Started from {recipe.start_from}; afresh: {', '.join(left) or 'nothing'}.")
 
 
 def with_proposals(examples, regions):
@@ -227,7 +239,7 @@ def _nodes(recipe, model, data_dir):
 def _answering(recipe, model, val, data_dir):
     """The model, or of one with a WordTree its form for the classes of the other data."""
     nodes = _nodes(recipe, model, data_dir)
-    if val is None or nodes is None:
+    if val is None or nodes is None or recipe.match_names:
         return model
     return model.for_classes(val.class_names, nodes)
 

@@ -7,7 +7,9 @@ import numpy as np
 from keras import layers
 
 from kerasdet import SSD
+from kerasdet.backbones.overfeat import Convolution, Layout
 from kerasdet.detectors.fast_rcnn import FastRCNN
+from kerasdet.detectors.overfeat import OverFeat
 from kerasdet.detectors.yolo9000 import YOLO9000
 from kerasdet.detectors.yolo_v1 import YOLOv1
 from kerasdet.detectors.yolo_v2 import YOLOv2
@@ -143,6 +145,36 @@ def fast_rcnn(**changes):
         **changes,
     }
     return FastRCNN(**arguments)
+
+
+# 12x12 cells of 4 pixels a window.
+OVERFEAT = Layout(
+    (Convolution(16, 4, stride=4), Convolution(32, 3)),
+    last_pool=2,
+    kernel=6,
+    hidden=(64, 48),
+    window=48,
+)
+
+
+def overfeat(**changes):
+    """OverFeat with windows of 48 pixels every 4: 5x13 of them at 64x96.
+
+    So large that half of every object of `four_images` fits inside, and so small that a window is
+    about objects of 14 pixels. Nothing is dropped, and merging leaves nothing out.
+    """
+    arguments = {
+        "class_names": CLASS_NAMES,
+        "network": OVERFEAT,
+        "box_hidden": (64, 48),
+        "image_size": (HEIGHT, WIDTH),
+        "smallest": 0.2,
+        "candidate_score": 0.0,
+        "dropout": 0.0,
+        "stddev": None,
+        **changes,
+    }
+    return OverFeat(**arguments)
 
 
 def proposals(shape):

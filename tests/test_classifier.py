@@ -6,9 +6,11 @@ import pytest
 from keras import layers, ops
 from PIL import Image
 
-from kerasdet import classifier
+from kerasdet import classifier, voting
+from kerasdet.backbones import overfeat
 from kerasdet.classifier import Classifier
 from kerasdet.errors import InputError
+from kerasdet.images import warp
 from kerasdet.weights.maps import darknet
 
 NAMES = ["red", "green", "blue"]
@@ -161,6 +163,151 @@ def test_it_learns_six_images_and_every_weight_takes_part(trained):
         assert np.abs(ops.convert_to_numpy(variable) - was).max() > 0, variable.path
 
 
+# ---------------------------------------------------------------------- OverFeat
+
+TINY = overfeat.Layout(
+    (overfeat.Convolution(16, 5, stride=2, pool=2), overfeat.Convolution(24, 3)),
+    last_pool=2,
+    kernel=3,
+    hidden=(32, 16),
+    window=27,  # convolved 12, pooled 6, pooled 3, connected 1
+)
+
+
+def tiny_overfeat(**changes):
+    arguments = {"class_names": NAMES, "network": TINY, "stddev": None, "dropout": 0.2}
+    return Classifier(**{**arguments, **changes})
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+def test_overfeats_logits_are_the_mean_over_the_windows(rng):
+    """Each window run by itself, where no convolution is padded; coarse steps of 2 * 2 * 2 pixels."""
+    layout = overfeat.Layout(
+        (overfeat.Convolution(16, 5, stride=2, pool=2), overfeat.Convolution(24, 4)),
+        last_pool=2,
+        kernel=2,
+        hidden=(32, 16),
+        window=31,  # convolved 14, pooled 7, convolved 4, pooled 2, connected 1
+    )
+    model = tiny_overfeat(network=layout)
+    image = rng.uniform(0, 255, (31 + 2 * 8, 31 + 8 + 3, 3)).astype("f4")
+    places = [(top, left) for top in (0, 8, 16) for left in (0, 8)]
+    windows = [image[top : top + 31, left : left + 31] for top, left in places]
+    alone = ops.convert_to_numpy(model(np.stack(windows)))
+    np.testing.assert_allclose(model(image[None])[0], alone.mean(axis=0), atol=1e-5)
+    dense = model.probabilities(image[None])
+    assert dense.shape == (1, 3, 2, 3)
+    np.testing.assert_allclose(dense.reshape(6, 3), softmax(alone), atol=1e-5)
+    assert np.ptp(alone, axis=0).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("network", "window", "last", "step", "cells"),
+    [("fast", 231, "conv5", 32, 12), ("accurate", 221, "conv6", 36, 15)],
+)
+def test_the_released_networks_see_windows_of_the_trunks_map(
+    network, window, last, step, cells, rng
+):
+    """A padded 3x3 convolution sees a window's neighbours in a larger image, and zeros in the window alone:
+    so of the map each window is cut, not of the image."""
+    model = Classifier(3, network=f"overfeat_{network}", width=1 / 64, stddev=None)
+    assert model.image_size == (window, window)
+    image = rng.uniform(0, 255, (1, window + 2 * step, window + step, 3)).astype("f4")
+    names = [layer.name for layer in model.layers]
+    behind = model.layers[names.index(f"{last}_relu") + 1 : names.index("classes") + 1]
+    trunk = keras.Model(model.input, model.get_layer(f"{last}_relu").output)
+    maps = ops.convert_to_numpy(trunk(image))[0]
+    pool = cells // (6 if network == "fast" else 5)
+    assert maps.shape[:2] == (cells + 2 * pool, cells + pool)
+    alone = []
+    for row, column in [(i, j) for i in range(3) for j in range(2)]:
+        top, left = row * pool, column * pool
+        x = maps[None, top : top + cells, left : left + cells]
+        for layer in behind:
+            x = layer(x)
+        alone.append(ops.convert_to_numpy(x).reshape(3))
+    found = model.probabilities(image)
+    assert found.shape == (1, 3, 2, 3)
+    np.testing.assert_allclose(found.reshape(6, 3), softmax(np.array(alone)), atol=1e-5)
+    np.testing.assert_allclose(model(image)[0], np.mean(alone, axis=0), atol=1e-4)
+
+
+def test_overfeats_input_is_normalised_and_width_multiplies_its_channels():
+    model = classifier.overfeat_accurate(3, width=1 / 32)
+    assert model.name == "overfeat_accurate"
+    assert model.get_layer("conv6").filters == 1024 / 32
+    assert model.get_layer("fc8").filters == 4096 / 32
+    seen = keras.Model(model.input, model.get_layer("normalize").output)
+    pixel = float(seen(np.full((1, 1, 1, 3), 200.0))[0, 0, 0, 1])
+    assert pixel == pytest.approx((200 - 118.380948) / 61.896913, rel=1e-5)
+
+
+def test_overfeat_learns_six_images():
+    model = tiny_overfeat(image_size=(48, 32))
+    assert model.augmentation == "overfeat"
+    model.compile(keras.optimizers.Adam(0.003))
+    history = model.fit(*painted(), batch_size=6, epochs=25, verbose=0).history
+    assert history["loss"][-1] < 0.3 * history["loss"][0]
+    assert history["top1"][-1] == 1.0
+
+
+def test_each_kind_of_views_is_its_vote(rng):
+    model = tiny_overfeat(scales=[(30, 41), (27, 35)])
+    image = rng.integers(0, 256, (60, 80, 3)).astype("uint8")
+    votes = {
+        "ten": voting.vote_views(model.probabilities, image, 27),
+        "scales": voting.vote_scales(model.probabilities, image, [(30, 41), (27, 35)]),
+        "centre": model.probabilities(voting.ten_views(image, 27)[:1] * 0 + _centre(image))[
+            0, 0, 0
+        ],
+    }
+    for views, expected in votes.items():
+        np.testing.assert_allclose(model.vote(image, views), expected, atol=1e-5)
+        (found,) = model.classify(image, views=views)
+        np.testing.assert_allclose(found.probabilities, np.sort(expected)[::-1], atol=1e-5)
+        assert found.names == [NAMES[k] for k in np.argsort(-expected, kind="stable")]
+    assert len({tuple(np.round(vote, 5)) for vote in votes.values()}) == 3
+    with pytest.raises(InputError, match="views wants one of centre, ten, scales, not 'five'"):
+        model.classify(image, views="five")
+
+
+def _centre(image):
+    return warp(image[:, 10:70], (27, 27))
+
+
+def test_an_image_smaller_than_the_window_is_one_clear_error():
+    model = tiny_overfeat(name="mine")
+    said = r"mine looks at windows of 27x27 pixels, and an image of 26x40 has no room for one"
+    with pytest.raises(InputError, match=said):
+        model(np.zeros((1, 26, 40, 3), "f4"))
+    with pytest.raises(InputError, match=said):
+        model.probabilities(np.zeros((1, 26, 40, 3), "uint8"))
+    with pytest.raises(InputError, match=said):
+        model.scales = [(27, 27), (26, 40)]
+    assert model.classify(np.zeros((5, 9, 3), "uint8"))[0].names  # a photo is brought to the window
+
+
+def test_darknets_networks_vote_as_well(rng):
+    """Their map before the mean; of darknet_reference, whose mean comes first, one place."""
+    image = rng.uniform(0, 255, (1, 75, 50, 3)).astype("f4")
+    model = classifier.tiny_darknet(3)
+    assert model.probabilities(image).shape == (1, 5, 4, 3)
+    assert small().probabilities(image).shape == (1, 1, 1, 3)
+    assert model.vote(image[0].astype("uint8"), "ten").shape == (3,)
+
+
+def test_the_scales_of_a_vote_are_the_papers_or_in_proportion():
+    for network in ("overfeat_fast", "overfeat_accurate"):
+        assert Classifier(3, network=network, width=1 / 96).scales == overfeat.SCALES
+    tiny = tiny_overfeat()
+    assert tiny.scales[0] == (round(245 * 27 / 231),) * 2
+    assert tiny.scales[5] == (round(461 * 27 / 231), round(569 * 27 / 231))
+    assert min(map(min, tiny.scales)) >= 27
+
+
 # ---------------------------------------------------------------------- classify
 
 
@@ -259,9 +406,56 @@ def test_config_keeps_every_argument():
     assert shapes[0] == shapes[1]
 
 
+def test_config_keeps_overfeats_arguments(tmp_path):
+    model = tiny_overfeat(
+        width=0.75, dropout=0.25, image_size=(35, 31), scales=[(27, 29), (33, 31)], name="mine"
+    )
+    model.save(tmp_path / "a.keras")
+    revived = keras.saving.load_model(tmp_path / "a.keras")
+    assert (revived.width, revived.dropout, revived.stddev) == (0.75, 0.25, None)
+    assert revived.image_size == (35, 31)
+    assert revived.scales == ((27, 29), (33, 31))
+    assert overfeat.layout_of(revived.network) == TINY
+    images = painted(size=(60, 60))[0]
+    np.testing.assert_allclose(revived(images), model(images), atol=1e-6)
+    assert_same(revived.classify(images, views="scales"), model.classify(images, views="scales"))
+
+
+@pytest.mark.parametrize("make", [small, tiny_overfeat])
+def test_precision_and_frozen_layers_come_back(make, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.precision == "mixed_bfloat16"
+    model.get_layer("conv2").trainable = False
+    model.save(tmp_path / "a.keras")
+    revived = keras.saving.load_model(tmp_path / "a.keras")
+    assert keras.config.dtype_policy().name == "float32"
+    for each in (model, revived):
+        frozen = [la.name for la in each.layers if la.weights and not la.trainable]
+        assert frozen == ["conv2"]
+        assert each.get_layer("conv1").compute_dtype == "bfloat16"
+        assert each.output.dtype == "float32"
+    images = painted()[0]
+    np.testing.assert_array_equal(revived(images), model(images))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            {"num_classes": 2, "network": "overfeat_small"},
+            "overfeat_fast, overfeat_accurate, not 'overfeat_small'",
+        ),
+        (
+            {"num_classes": 2, "network": "overfeat_fast", "width": 1 / 96, "image_size": 230},
+            "windows of 231x231 pixels, and an image of 230x230 has no room",
+        ),
+        ({"num_classes": 2, "network": TINY, "width": 0}, "positive width and dropout in 0..1"),
+        ({"num_classes": 2, "network": TINY, "dropout": 1.0}, "not 1.0 and 1.0"),
+        ({"num_classes": 2, "width": 0.5}, "width, dropout and stddev are OverFeat's; darknet19"),
         ({}, "wants num_classes or class_names"),
         ({"num_classes": 0}, "at least one class, not 0"),
         ({"num_classes": 2, "class_names": NAMES}, "num_classes=2 does not fit the 3 class_names"),

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerasdet import cli, runs
+from tests import small
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 DATA = "shapes:test?count=5&size=64&objects=2"
@@ -44,6 +46,7 @@ def model(tmp_path_factory):
         ["evaluate"],
         ["detect"],
         ["export"],
+        ["compress"],
         ["bench"],
         ["models"],
         ["data"],
@@ -214,6 +217,42 @@ def test_evaluate_says_how_often_a_classifier_is_right(capsys, tmp_path):
     assert "a Classifier, which is no detector" in err
 
 
+def test_evaluate_lets_several_views_of_an_image_vote(capsys, tmp_path, model):
+    from kerasdet import data
+    from kerasdet.classifier import Classifier
+    from kerasdet.voting import accuracy
+
+    kinds = ["ellipse", "rectangle", "triangle"]
+    classifier = Classifier(
+        class_names=kinds,
+        network="overfeat_fast",
+        width=1 / 96,
+        stddev=None,
+        scales=[(245, 245), (281, 317)],
+    )
+    path = tmp_path / "classifier.keras"
+    classifier.save(path)
+    spec = f"shapes:val?count=6&size=60x50&classes={','.join(kinds)}"
+    for views in ("ten", "scales"):
+        code, out, _ = run(
+            *(capsys, "evaluate", path, "--data", spec, "--views", views, "--limit", "4"),
+            *("--json", tmp_path / "r.json"),
+        )
+        assert code == 0
+        result = json.loads((tmp_path / "r.json").read_text())["evaluation"]
+        images = list(data.load_images(spec).take(4).as_numpy_iterator())
+        expected = accuracy(lambda image, views=views: classifier.vote(image, views), images)
+        assert result["metrics"] == expected
+        assert result["views"] == views
+        assert f"top1 {expected['top1']:.4f}, top5 1.0000" in out
+    code, _, err = run(capsys, "evaluate", path, "--data", spec, "--views", "five")
+    assert code == 2
+    assert "centre, ten, scales" in err
+    code, _, err = run(capsys, "evaluate", model, "--data", DATA, "--views", "ten")
+    assert code == 2
+    assert "goes with a classifier" in err
+
+
 def test_a_back_end_that_is_not_installed_is_one_sentence(tmp_path):
     """In a process of its own, where importing jax or tensorflow fails as if it were not there."""
     for missing, arguments, said in (
@@ -246,3 +285,19 @@ def test_bench_prints_images_a_second(capsys, model):
     code, out, _ = run(capsys, "bench", model, "--batch-sizes", "1,2", "--runs", "2")
     assert code == 0
     assert out.count("images a second") == 2
+
+
+def test_compress_writes_a_smaller_fast_rcnn(capsys, tmp_path, model):
+    whole, smaller = tmp_path / "whole.keras", tmp_path / "small" / "smaller.keras"
+    detector = small.fast_rcnn(hidden=(64, 48))
+    detector.save(whole)
+    code, out, _ = run(capsys, "compress", whole, smaller, "--fc6", "8", "--fc7", "0")
+    assert code == 0
+    # fc6 reads 3x3 bins of 32 channels: 288 * 64 numbers become 8 * (288 + 64).
+    fewer = detector.count_params() - 288 * 64 + 8 * (288 + 64)
+    assert f"{fewer:,}. Wrote {smaller}" in out
+    assert keras.saving.load_model(smaller).ranks == {"fc6": 8}
+
+    code, _, err = run(capsys, "compress", model, tmp_path / "ssd.keras")
+    assert code == 2
+    assert f"Wanted a Fast R-CNN to compress, but {model} is a " in err

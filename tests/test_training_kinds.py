@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kerasdet import runs, training
+from kerasdet.backbones.overfeat import Convolution, Layout
 from kerasdet.classifier import Classifier
 from kerasdet.errors import InputError
 from kerasdet.recipe import Recipe
@@ -60,6 +61,31 @@ def test_a_classifier_trains_into_a_run_folder(tmp_path):
     assert opened.image_size == (40, 40)
     names = opened.classify(np.full((50, 70, 3), 90, "uint8"), top=2)[0].names
     assert set(names) <= set(opened.class_names)
+
+
+def little_overfeat(class_names):
+    layout = Layout(
+        (Convolution(16, 5, stride=2, pool=2), Convolution(24, 3)),
+        last_pool=2,
+        kernel=3,
+        hidden=(32, 16),
+        window=27,
+    )
+    return Classifier(class_names=class_names, network=layout, stddev=None)
+
+
+def test_an_overfeat_trains_on_its_windows_and_opens_with_its_layout(tmp_path):
+    run = training.train(classifying(model=little_overfeat, schedule="steps"), output=tmp_path)
+    assert metrics(run)[-1]["val_top5"] == 1.0
+    opened = runs.open_run(run)
+    assert opened.image_size == (27, 27)
+    assert opened.augmentation == "overfeat"
+    again = little_overfeat(opened.class_names)
+    again.load_weights(run / "weights" / "best.weights.h5")
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    one, other = (each.classify(image, views="scales")[0] for each in (opened, again))
+    assert one.names == other.names
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
 
 
 def test_a_model_of_the_other_task_is_named():

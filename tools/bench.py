@@ -47,6 +47,7 @@ def torchvision_or_none():
 TORCHVISION, VERSION = torchvision_or_none()
 
 import bench_fast_rcnn  # noqa: E402
+import bench_overfeat  # noqa: E402
 import bench_rcnn  # noqa: E402
 import bench_yolo  # noqa: E402
 import keras  # noqa: E402
@@ -253,7 +254,7 @@ def _torchvision_chain(examples):
 
 
 def main():
-    parts = ("detect", "parts", "step", "input", "tree", "yolo", "roi", "fast_rcnn")
+    parts = ("detect", "parts", "step", "input", "tree", "yolo", "roi", "fast_rcnn", "overfeat")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -262,6 +263,7 @@ def main():
     parser.add_argument("--darknet", type=Path, help="folder of darknet's built program")
     parser.add_argument("--tree", type=Path, help="9k.tree; without it a tree of its size")
     parser.add_argument("--photos", type=Path, help="folder of photos and their proposals")
+    parser.add_argument("--plot", type=Path, help="picture of what one more window costs OverFeat")
     parser.add_argument("--regions", type=int, help="of each of these photos, for a quick look")
     parser.add_argument(ONE_CORE, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=9, help="timed runs of each")
@@ -298,6 +300,8 @@ def main():
         bench_rcnn.bench_fast_rcnn(
             rows, arguments.runs, arguments.photos, regions=arguments.regions
         )
+    if "overfeat" in chosen:
+        bench_overfeat.bench_overfeat(rows, arguments.runs, arguments.plot)
     if "input" in chosen:
         spec = arguments.data or _photos()
         if spec is None:

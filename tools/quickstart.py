@@ -12,7 +12,7 @@ from rich.console import Console
 
 FOLDER = Path("quickstart")
 RECIPE = Path("zoo/ssd_shapes/recipe.py")
-UNSEEN = "shapes:test?count=300&size=128&objects=4"
+UNSEEN = "shapes:unseen?count=300&size=128"
 
 
 def main():

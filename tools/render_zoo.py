@@ -31,7 +31,7 @@ def row(folder: Path) -> str:
         evaluation, training = result["evaluation"], result.get("training", {})
         metrics = evaluation["metrics"]
         cells[2] = ", ".join(
-            f"{name} {metrics[name]:.3f}" for name in ("AP", "AP50") if name in metrics
+            f"{name} {metrics[name]:.3f}" for name in ("AP", "AP50", "top1") if name in metrics
         )
         cells[3] = f"`{evaluation['data']}`"
         if "training_seconds" in training:

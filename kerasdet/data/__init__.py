@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         shape_images,
     )
     from kerasdet.data.coco import from_coco
+    from kerasdet.data.crops import object_crops
     from kerasdet.data.gallery import show
     from kerasdet.data.joining import joint, relabelled
     from kerasdet.data.proposal_cache import propose
@@ -42,6 +43,7 @@ __all__ = [
     "joint",
     "load",
     "load_images",
+    "object_crops",
     "pipeline",
     "propose",
     "read_region_sets",
@@ -73,6 +75,7 @@ _HOMES = {
     "joint": "joining",
     "load": "source",
     "load_images": "source",
+    "object_crops": "crops",
     "pipeline": "batching",
     "propose": "proposal_cache",
     "read_region_sets": "region_files",

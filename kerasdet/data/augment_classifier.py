@@ -1,4 +1,4 @@
-"""What a classifier sees of an image: darknet's turned and stretched crop, and the middle.
+"""What a classifier sees of an image: darknet's turned and stretched crop, OverFeat's, and the middle.
 
 Every function takes an image (H, W, 3) and gives one at the network's size, float32 0..255; all
 randomness is a function of the `seed` pair. `image_size` is (height, width), numbers or an int32
@@ -12,6 +12,7 @@ import math
 
 import tensorflow as tf
 
+from kerasdet import voting
 from kerasdet.data.augment import static_shape
 from kerasdet.data.augment_yolo import draw_recolouring, recolour
 
@@ -73,6 +74,51 @@ def darknet(
 def darknet_448(image, image_size, seed):
     """`darknet` as darknet19_448.cfg has it, for the last epochs: shorter sides of 448 to 512 at 448."""
     return darknet(image, image_size, seed, crop=(1.0, 512 / 448))
+
+
+def overfeat(image, image_size, seed, *, flip_probability=0.5):
+    """A window of the network's size from anywhere in the image at its `voting.short_side`, and a flip.
+
+    Five crops of an image, as in the paper, are five epochs: each draws anew.
+
+    Args:
+        image: uint8 (H, W, 3).
+        image_size: (height, width) of the network's input. The image is brought to 256 pixels on its
+            shorter side for windows of 221 and 231, and in proportion for others; for one that is
+            not square as large that both its sides have as much room.
+        seed: int (2,); the same pair gives the same result.
+        flip_probability: how often left and right are swapped.
+
+    Source: arXiv:1312.6229, sec. 3.1.
+    """
+    drawn = tf.random.stateless_uniform((3,), seed)
+    window = tf.convert_to_tensor(image_size, tf.int32)
+    source = tf.shape(image)[:2]
+    sides = tf.cast(source, tf.float32)
+    outer = tf.cast(window, tf.float32) * _room(tf.reduce_min(window))
+    whole = tf.cast(tf.round(sides * tf.reduce_max(outer / sides)), tf.int32)
+    whole = tf.maximum(whole, window)
+    first = tf.cast(drawn[:2] * tf.cast(whole - window + 1, tf.float32), tf.int32)
+    first = tf.minimum(first, whole - window)  # a product may be rounded up
+    # Only what the window shows is sampled; the numbers are those of resizing the whole.
+    seen = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=window,
+        scale=tf.cast(whole, tf.float32) / sides,
+        translation=-tf.cast(first, tf.float32),
+        kernel_type="triangle",
+        antialias=False,
+    )[0]
+    seen = tf.cond(drawn[2] < flip_probability, lambda: tf.reverse(seen, [1]), lambda: seen)
+    return tf.ensure_shape(seen, static_shape(image_size))
+
+
+def _room(window):
+    """`short_side` over the window, for a scalar int32 tensor."""
+    of_release = tf.reduce_any(window == tf.constant(voting.WINDOWS))
+    window = tf.cast(window, tf.float32)
+    general = tf.round(window * (voting.SHORT_SIDE / max(voting.WINDOWS)))
+    return tf.where(of_release, float(voting.SHORT_SIDE), general) / window
 
 
 def middle(image, image_size):

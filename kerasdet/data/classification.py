@@ -32,6 +32,7 @@ _SPLITS = {"train", "val", "valid", "validation", "test"}
 _AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "darknet": augment_classifier.darknet,
     "darknet_448": augment_classifier.darknet_448,
+    "overfeat": augment_classifier.overfeat,
 }
 
 
@@ -98,7 +99,7 @@ def from_image_folders(
             inspector.report(folder / name, "", rule=NO_IMAGES, value=name, action="class kept")
     if not records:
         raise InputError(f"there are no images in the class folders of {folder}")
-    return _dataset(records, names, inspector, f"images:{folder}")
+    return labelled_images(records, names, inspector, f"images:{folder}")
 
 
 def from_tfds_classification(
@@ -246,10 +247,10 @@ def shape_images(
         return rendered.pixels(chosen[int(index)])
 
     name = rendered.name.replace("shapes:", "shape images:", 1)
-    return _dataset(records, list(classes), ex.Inspector(), name, pixels=pixels)
+    return labelled_images(records, list(classes), ex.Inspector(), name, pixels=pixels)
 
 
-def _dataset(
+def labelled_images(
     records: list[ImageRecord],
     names: Sequence[str],
     inspector: ex.Inspector,
@@ -257,7 +258,7 @@ def _dataset(
     *,
     pixels: Pixels | None = None,
 ) -> tf.data.Dataset:
-    """The stream of these images; `pixels` gives that of record i where it is in no file."""
+    """The stream of these images; `pixels` gives that of record i, None if it is its file's."""
     if inspector.strict:
         for record in track(records, "Decoding images"):
             if reason := reason_lost(record.path):
@@ -322,8 +323,8 @@ def classification_pipeline(
         examples: what a reader here gives, or any data set of such elements.
         model: a classifier; anything with `image_size` (height, width) and `class_names`.
         batch_size: images a batch; the last batch of an epoch holds what is left.
-        augment: `"darknet"`, `"darknet_448"` (the last epochs' at 448), a function `(image,
-            image_size, seed (2,) int64) -> image`, or None: the middle of the image, as
+        augment: `"darknet"`, `"darknet_448"` (the last epochs' at 448), `"overfeat"`, a function
+            `(image, image_size, seed (2,) int64) -> image`, or None: the middle of the image, as
             `classify` sees it.
         shuffle: as in `kerasdet.data.pipeline`, as are the following.
         seed: of the order and the augmentation.

@@ -12,6 +12,7 @@ from kerasdet.data.classification import (
     shape_images,
 )
 from kerasdet.data.coco import from_coco
+from kerasdet.data.crops import object_crops
 from kerasdet.data.stream import join
 from kerasdet.data.synthetic import CLASS_NAMES, shapes
 from kerasdet.data.tfds_reader import from_tfds
@@ -64,6 +65,7 @@ IMAGE_FORMS = """\
 folders:DIR[:SPLIT]             one folder a class, in DIR or in its folder SPLIT
 tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:imagenet2012:validation
 shapes[:SPLIT]                  rendered shapes, one an image, no files needed
+crops:DATA                      every object of data with boxes, cut out: crops:voc:DIR:train
 Options follow a ?, as above."""
 """The forms that `load_images` takes, for help texts."""
 
@@ -81,6 +83,9 @@ def load_images(spec: str, *, strict: bool = False):
     Raises:
         InputError: for a word of no such form, with the forms; and as the readers raise.
     """
+    kind, _, place = os.fspath(spec).partition(":")
+    if kind == "crops":
+        return object_crops(load(place, strict=strict))
     head, _, query = os.fspath(spec).partition("?")
     kind, _, place = head.partition(":")
     options = dict(parse_qsl(query, keep_blank_values=True))

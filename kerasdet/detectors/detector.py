@@ -8,8 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdet.compiling import compiled
 from kerasdet.errors import InputError, TrainingError
 from kerasdet.images import RESIZES, each_image, placement, read_image, resized
+from kerasdet.saving import kept_state, revived
 from kerasdet.suppression import Detections
 from kerasdet.weight_decay import penalty, replica_count, spare_others
 
@@ -175,35 +177,23 @@ class Detector(keras.Model):
 
         A model as backbone travels whole.
         """
-        frozen = [layer.name for layer in self.layers if layer.weights and not layer.trainable]
-        config = {**self._arguments(), "name": self.name, "trainable": self.trainable}
+        config = {**self._arguments(), "name": self.name}
         if self.takes_any_size:
             config["image_size"] = self.image_size
         if isinstance(config.get("backbone"), keras.Model):
             config["backbone"] = keras.saving.serialize_keras_object(config["backbone"])
-        return config | {"resize": self.resize, "frozen": frozen, "precision": self.precision}
+        return config | {"resize": self.resize} | kept_state(self)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Builds the same network in the same precision; weights are loaded apart."""
         config = dict(config)
-        trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
         if isinstance(config.get("backbone"), dict):
             config["backbone"] = keras.saving.deserialize_keras_object(
                 copy.deepcopy(config["backbone"]),  # Keras empties what it reads
                 custom_objects=custom_objects,
             )
-        of_process = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(config.pop("precision", of_process))
-        try:
-            model = cls(**config)
-        finally:
-            keras.config.set_dtype_policy(of_process)
-        if not trainable:
-            model.trainable = False
-        for name in frozen:
-            model.get_layer(name).trainable = False
-        return model
+        return revived(config, cls)
 
     # ------------------------------------------------------------------ training
 
@@ -378,39 +368,6 @@ class _Untracked:
 
     def __init__(self):
         self.by_use = {}
-
-
-def compiled(model, read, shapes):
-    """A function from NumPy inputs to `read(model(inputs))`, compiled by the back end.
-
-    Args:
-        model: a Keras model.
-        read: of its outputs.
-        shapes: of the input, or a dict of them; None where a side is not known.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if isinstance(shapes, dict):
-            spec = {name: tf.TensorSpec(shape, tf.float32) for name, shape in shapes.items()}
-        else:
-            spec = tf.TensorSpec(shapes, tf.float32)
-        return tf.function(
-            lambda inputs: read(model(inputs, training=False)), [spec], autograph=False
-        )
-    if keras.backend.backend() == "jax":
-        import jax
-
-        @jax.jit
-        def forward(trainable, rest, inputs):
-            return read(model.stateless_call(trainable, rest, inputs, training=False)[0])
-
-        return lambda inputs: forward(
-            [v.value for v in model.trainable_variables],
-            [v.value for v in model.non_trainable_variables],
-            inputs,
-        )
-    return lambda inputs: read(model(inputs, training=False))
 
 
 # ---------------------------------------------------------------------- a loss that is not finite

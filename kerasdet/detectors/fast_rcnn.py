@@ -46,7 +46,8 @@ from kerasdet.backbones.caffenet import caffenet
 from kerasdet.backbones.tapped import input_sides, tapped
 from kerasdet.backbones.vgg16 import caffe_xavier, vgg16
 from kerasdet.backbones.vgg_m_1024 import vgg_m_1024
-from kerasdet.detectors.detector import Detector, compiled
+from kerasdet.compiling import compiled
+from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, placement, read_image, warp
 from kerasdet.layers.roi_pooling import ROIPooling

@@ -1,4 +1,4 @@
-"""How good a detector is: average precision by the rules of VOC and COCO, and its mistakes."""
+"""How good a detector is: average precision by VOC and COCO, localisation error, mistakes."""
 
 from importlib import import_module
 
@@ -6,6 +6,9 @@ _HOME = {
     "evaluate": "evaluation",
     "Evaluation": "evaluation",
     "MeanAveragePrecision": "callback",
+    "Localization": "localization",
+    "evaluate_localization": "localization",
+    "localization_error": "localization",
     "DetectionImages": "tensorboard",
     "plot_precision_recall": "plots",
     "plot_mistakes": "plots",

@@ -203,7 +203,7 @@ def evaluate(
         total = max_images if total is None else min(total, max_images)
     elements = itertools.islice(numpy_examples(examples), max_images)
     images: list[ImageResult] = []
-    with _bar(progress, total) as advance:
+    with progress_bar(progress, total) as advance:
         for group in _grouped(elements, batch_size):
             given = _regions(group) if getattr(model, "takes_regions", False) else {}
             detections = model.detect([e["image"] for e in group], **given, **settings)
@@ -229,8 +229,8 @@ def _regions(group: Sequence[Mapping]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _bar(shown: bool, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar, or nothing, and the function that moves it on."""
+def progress_bar(shown: bool, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, or nothing, and the function that moves it on."""
     from rich import progress
     from rich.console import Console
 

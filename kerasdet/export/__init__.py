@@ -98,6 +98,9 @@ def saved_model(
     - `serving_windows`: `images` alone; it looks at sliding windows.
     - `serving_bytes`: `image_bytes`, likewise.
 
+    A detector that looks at several scales does so inside the graph, at those that are set when it
+    is written, and the sizes' sides swapped for photos higher than wide.
+
     Outputs, as TensorFlow's object detection API defines them, float32:
 
     - `detection_boxes` (B, D, 4): ymin, xmin, ymax, xmax in 0..1.
@@ -151,6 +154,7 @@ def onnx(model, path, **kwargs: Any) -> Path:
 
     Input `images`: float32 (B, height, width, 3) of the network's size, RGB 0..255. Outputs as
     of `saved_model`, without `image_size`. The metadata `names` has the class names as JSON.
+    Of a detector that looks at several scales it has `image_size` alone.
 
     Args:
         model: a detector in float32.

@@ -147,6 +147,45 @@ def decoded_image(data):
     return tf.ensure_shape(image, (None, None, 3))
 
 
+def decoded_or_blank(data):
+    """One file to uint8 (H, W, 3) and its height and width; one black pixel and 0, 0 where unreadable."""
+
+    def load(data):
+        image = decoded_image(data)
+        return image, tf.shape(image)[:2]
+
+    blank = tf.data.Dataset.from_tensors((tf.zeros((1, 1, 3), tf.uint8), tf.zeros((2,), tf.int32)))
+    # A graph catches an operation's error only inside a data set.
+    one = tf.data.Dataset.from_tensors(data).map(load).ignore_errors()
+    image, size = one.concatenate(blank).take(1).get_single_element()
+    return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(size, (2,))
+
+
+def one_by_one(image_bytes, from_images, outputs):
+    """What is found in files of any sizes, one after the other.
+
+    Args:
+        image_bytes: (B,) JPEG or PNG files.
+        from_images: from uint8 images (1, H, W, 3) to `named_outputs`.
+        outputs: its outputs, for their shapes.
+
+    Returns:
+        The same for all files, and `image_size` (B, 2) int32. A file that cannot be decoded has
+        size 0, 0 and no detections.
+    """
+    signature = {name: tf.TensorSpec(v.shape[1:], v.dtype) for name, v in outputs.items()}
+    signature["image_size"] = tf.TensorSpec((2,), tf.int32)
+
+    def one(data):
+        image, size = decoded_or_blank(data)
+        found = {name: value[0] for name, value in from_images(image[None]).items()}
+        unread = size[0] == 0
+        found = {name: tf.where(unread, 0.0, value) for name, value in found.items()}
+        return {**found, "image_size": size}
+
+    return tf.map_fn(one, image_bytes, fn_output_signature=signature)
+
+
 class NamedDetections(keras.layers.Layer):
     """A detector's `decode` and `named_outputs` as the last layer of a Keras graph.
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kerasdet.export.graph import decoded_image, named_outputs
+from kerasdet.export.graph import named_outputs, one_by_one
 from kerasdet.images import Placement, placement_in_graph, resized_in_graph
 from kerasdet.region_proposals import sliding_windows
 
@@ -46,17 +46,7 @@ class ServedRegionDetector(tf.Module):
 
         def from_bytes(image_bytes):
             outputs = detect.get_concrete_function().structured_outputs
-            signature = {name: tf.TensorSpec(v.shape[1:], v.dtype) for name, v in outputs.items()}
-            signature["image_size"] = tf.TensorSpec((2,), tf.int32)
-
-            def one(data):
-                image, size = _decoded_or_blank(data)
-                outputs = {name: value[0] for name, value in from_images(image[None]).items()}
-                unread = size[0] == 0
-                outputs = {name: tf.where(unread, 0.0, value) for name, value in outputs.items()}
-                return {**outputs, "image_size": size}
-
-            return tf.map_fn(one, image_bytes, fn_output_signature=signature)
+            return one_by_one(image_bytes, from_images, outputs)
 
         self.from_regions = tf.function(
             lambda images, regions: detect(images=images, regions=regions),
@@ -114,17 +104,3 @@ def _first_of_equal(regions, scale, cells):
     first = tf.argmax(tf.cast(same, tf.uint8), axis=-1, output_type=tf.int32)
     own = tf.range(tf.shape(regions)[1])
     return tf.where((first == own)[..., None], regions, -1.0)
-
-
-def _decoded_or_blank(data):
-    """One file to uint8 (H, W, 3) and its height and width; one black pixel and 0, 0 where unreadable."""
-
-    def load(data):
-        image = decoded_image(data)
-        return image, tf.shape(image)[:2]
-
-    blank = tf.data.Dataset.from_tensors((tf.zeros((1, 1, 3), tf.uint8), tf.zeros((2,), tf.int32)))
-    # A graph catches an operation's error only inside a data set.
-    one = tf.data.Dataset.from_tensors(data).map(load).ignore_errors()
-    image, size = one.concatenate(blank).take(1).get_single_element()
-    return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(size, (2,))

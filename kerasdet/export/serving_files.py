@@ -19,7 +19,7 @@ _README = """\
 # {name}
 
 A detector of {num_classes} classes, written by kerasdet {version} (TensorFlow {tensorflow}).
-Everything is in the graph: decoding, resizing to {height}x{width} ({resize}), the network,
+Everything is in the graph: decoding, resizing to {sizes} ({resize}), the network,
 suppression.{about_regions}
 
 ## Serve it
@@ -121,8 +121,7 @@ def write_serving_files(
         num_classes=len(settings["class_names"]),
         version=settings["kerasdet"],
         tensorflow=tf.__version__,
-        height=height,
-        width=width,
+        sizes=", ".join(f"{h}x{w}" for h, w in settings.get("scales") or [(height, width)]),
         resize=settings["resize"],
         rows=rows,
         base=base,

@@ -18,6 +18,7 @@ from kerasdet.export.inputs import Options, exportable, whole_number
 from kerasdet.export.placing import new_folder
 from kerasdet.export.region_graph import ServedRegionDetector
 from kerasdet.export.report import Report, sizes_below
+from kerasdet.export.scales_graph import ServedScalesDetector
 from kerasdet.export.served_model import ServedModel, detect_with
 from kerasdet.export.serving_files import write_serving_files
 from kerasdet.region_proposals import sliding_windows
@@ -34,13 +35,13 @@ def write_saved_model(model, path, options: Options, *, version=None, serving=Tr
         "image_size": list(model.image_size),
         "resize": model.resize,
         "takes_regions": model.takes_regions,
+        "scales": [list(size) for size in getattr(model, "scales", ())],
         "thresholds": options.thresholds,
         "kerasdet": __version__,
     }
     with new_folder(base, str(number)) as folder:
         with _assets(settings) as assets, _quiet():
-            served = ServedRegionDetector if model.takes_regions else ServedDetector
-            served(model, assets, options.thresholds).save(folder)
+            served_as(model)(model, assets, options.thresholds).save(folder)
         with _quiet():
             signatures = tf.saved_model.load(str(folder)).signatures
         measured = _measured(model, signatures, options)
@@ -52,6 +53,13 @@ def write_saved_model(model, path, options: Options, *, version=None, serving=Tr
     use = f"Serve it: point TensorFlow Serving at {base.resolve()}"
     use += "; curl and Python lines are in its README.md." if serving else "."
     return Report(written, sizes_below(written), measured, use)
+
+
+def served_as(model):
+    """The class of the graph that a detector is served as."""
+    if model.takes_regions:
+        return ServedRegionDetector
+    return ServedScalesDetector if hasattr(model, "scales") else ServedDetector
 
 
 def load_saved_model(path) -> ServedModel:

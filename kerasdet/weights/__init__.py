@@ -1,9 +1,9 @@
 """Other programs' weight files: readers, name maps, and strict assignment.
 
-A reader (`torch_file`, `caffe_file`, `darknet_file`) turns a file into arrays under the names
-that it has there, or into one run of numbers where it has none; a map (`maps.ssd`,
-`maps.darknet`) turns those into arrays under this package's names and says what network they
-are for; `assign` puts them into a model.
+A reader (`torch_file`, `caffe_file`, `darknet_file`, `overfeat_file`) turns a file into arrays
+under the names that it has there, or into one run of numbers where it has none; a map
+(`maps.ssd`, `maps.darknet`, `maps.overfeat`) turns those into arrays under this package's names
+and says what network they are for; `assign` puts them into a model.
 """
 
 from kerasdet.weights.assign import Assigned, assign, assign_matching
@@ -12,6 +12,8 @@ from kerasdet.weights.darknet_file import DarknetFile, read_darknet, write_darkn
 from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps.darknet import load as load_darknet
 from kerasdet.weights.maps.darknet import save as save_darknet
+from kerasdet.weights.maps.overfeat import load as load_overfeat
+from kerasdet.weights.maps.overfeat import save as save_overfeat
 from kerasdet.weights.torch_file import read_torch
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "assign",
     "assign_matching",
     "load_darknet",
+    "load_overfeat",
     "read_caffe",
     "read_darknet",
     "read_torch",
     "recognise",
     "save_darknet",
+    "save_overfeat",
     "write_darknet",
 ]

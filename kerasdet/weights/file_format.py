@@ -1,4 +1,4 @@
-"""Tells what a weight file is by its first bytes; names and endings say nothing."""
+"""Tells what a weight file is by its first bytes, or its size; names and endings say nothing."""
 
 import zipfile
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Literal
 
 from kerasdet.errors import InputError
 from kerasdet.weights.darknet_file import parse_header
+from kerasdet.weights.overfeat_file import looks_raw, released
 from kerasdet.weights.torch_file import LEGACY_MAGIC, ZIP_MAGIC
 
-Format = Literal["torch", "caffe", "darknet", "hdf5", "keras"]
+Format = Literal["torch", "caffe", "darknet", "hdf5", "keras", "overfeat"]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # A NetParameter begins with its name (field 1), a layer (2 or 100) or an input (3).
@@ -30,7 +31,8 @@ def recognise(path: str | Path) -> Format:
     Returns:
         "torch": a .pth, of either of torch's formats; "caffe": a .caffemodel; "darknet": a
         .weights of darknet; "hdf5": a Keras .weights.h5 or an older Keras .h5; "keras": a
-        whole model saved as .keras.
+        whole model saved as .keras; "overfeat": floats without a header, which OverFeat's raw files
+        are, of the released size or by what they begin with.
 
     Raises:
         InputError: if the file is not there or none of these; the sentence says what it
@@ -38,6 +40,7 @@ def recognise(path: str | Path) -> Format:
     """
     path = Path(path)
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
@@ -48,18 +51,23 @@ def recognise(path: str | Path) -> Format:
         return "torch"
     if start.startswith(_HDF5_MAGIC):
         return "hdf5"
+    if released(size):
+        return "overfeat"
+    if parse_header(start[:20]):  # its oldest header may begin with the byte of a caffemodel
+        return "darknet"
+    if looks_raw(start):  # a float, and so such a file, may begin with any byte
+        return "overfeat"
     for begin, what in _OTHERS:
         if start.lstrip().lower().startswith(begin):
             raise InputError(f"{path} is {what}.")
     if start[257:262] == b"ustar":
         raise InputError(f"{path} is a tar archive; unpack it and give the weight file inside.")
-    if parse_header(start[:20]):  # its oldest header may begin with the byte of a caffemodel
-        return "darknet"
     if start.startswith(_CAFFE_BEGINS):
         return "caffe"
     raise InputError(
         f"{path} is no weight file known here: wanted a torch .pth, a .caffemodel, a darknet "
-        f".weights, a Keras .weights.h5 or a .keras, and it begins with {start[:8]!r}."
+        ".weights, OverFeat's raw floats, a Keras .weights.h5 or a .keras, and it begins with "
+        f"{start[:8]!r}."
     )
 
 

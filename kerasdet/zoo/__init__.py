@@ -17,6 +17,7 @@ from kerasdet.zoo.fast_rcnn import (
     fast_rcnn_vgg16,
     fast_rcnn_vgg_m_1024,
 )
+from kerasdet.zoo.overfeat import overfeat_accurate, overfeat_fast
 from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
 from kerasdet.zoo.yolo import (
     darknet19,
@@ -34,6 +35,8 @@ _BUILDERS = {
     "fast_rcnn_vgg_m_1024": fast_rcnn_vgg_m_1024,
     "fast_rcnn_caffenet": fast_rcnn_caffenet,
     "fast_rcnn_small": fast_rcnn_small,
+    "overfeat_fast": overfeat_fast,
+    "overfeat_accurate": overfeat_accurate,
     "ssd300": ssd300,
     "ssd512": ssd512,
     "ssd_mobilenet": ssd_mobilenet,

@@ -27,6 +27,11 @@ _DARKNET_PAGE = "https://pjreddie.com/darknet/"
 _DARKNET_LICENCE = "public domain (the repository's)"
 _FAST_RCNN_PAGE = "https://github.com/rbgirshick/fast-rcnn"
 _FAST_RCNN_LICENCE = "MIT (the repository's)"
+_OVERFEAT_PAGE = "https://github.com/sermanet/OverFeat"
+_OVERFEAT_LICENCE = (
+    "New York University 2013, for internal research and evaluation alone; neither redistribution "
+    "nor modification"
+)
 _DROPBOX = "https://dl.dropboxusercontent.com/s/"
 _VOC07 = "VOC07 test, AP50, 11 points"
 _COCO_DEV = "COCO test-dev2015, AP 0.5:0.95"
@@ -42,8 +47,8 @@ class Pretrained:
         name: name of the set, as `pretrained=` takes it.
         source: the file and where it is.
         trained_on: the data.
-        classes: "voc", "coco", "coco91" (COCO's 90 ids as labels), "imagenet", "wordtree", or
-            "" for a trunk alone.
+        classes: "voc", "coco", "coco91" (COCO's 90 ids as labels), "imagenet", "overfeat" (the same
+            1000 in its own order), "wordtree", or "" for a trunk alone.
         metric: its publisher's figure, in percent; None where none is given.
         protocol: how that was measured.
         default: whether `pretrained=True` means this set.
@@ -172,6 +177,29 @@ def _fast_rcnn_start(model, member):
         trained_on="ImageNet ILSVRC 2012",
         classes="",
         notes="Convolutions, fc6 and fc7; the two outputs start fresh. An archive of 1 GB.",
+    )
+
+
+def _overfeat(model, member, metric):
+    """A network of the release: a file in the one archive of both."""
+    return Pretrained(
+        model=model,
+        name="imagenet",
+        source=Source(
+            file="overfeat-weights.tgz",
+            url="http://cilvr.cs.nyu.edu/lib/exe/fetch.php?media=overfeat:overfeat-weights.tgz",
+            page=_OVERFEAT_PAGE,
+            licence=_OVERFEAT_LICENCE,
+            member=member,
+        ),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="overfeat",
+        metric=metric,
+        protocol="ILSVRC 2012 val, top-5 error, 4 scales, fine stride",
+        default=True,
+        notes="The classifier alone; the regression was never released. Labels are in OverFeat's own "
+        "order, whose names are in the release (src/, not here): neither by synset nor by alphabet. "
+        "An archive of 1.2 GB.",
     )
 
 
@@ -503,6 +531,8 @@ SETS: tuple[Pretrained, ...] = (
         classes="",
         notes="The same CaffeNet, from Caffe's model zoo.",
     ),
+    _overfeat("overfeat_fast", "net_weight_0", 16.39),
+    _overfeat("overfeat_accurate", "net_weight_1", 14.18),
 )
 
 

@@ -60,6 +60,12 @@ DETECTORS = {
     "fast_rcnn": Contract(
         small.fast_rcnn, {"classes": (80, 4), "boxes": (80, 3, 4)}, 3e-3, 100, small.proposals
     ),
+    "overfeat": Contract(
+        small.overfeat,
+        {"classes": (5, 13, 3), "background": (5, 13, 1), "boxes": (5, 13, 4)},
+        3e-3,
+        80,
+    ),
 }
 
 
@@ -193,8 +199,11 @@ def test_thresholds_and_limits_are_obeyed(contract, overfitted):
     assert sure.count == (everything.scores > 0.5).sum() >= 3
     two = contract.found(detector, image, score_threshold=1e-9, max_detections=2)[0]
     assert two.count == 2
-    apart = contract.found(detector, image, score_threshold=1e-9, iou_threshold=0.01)[0]
-    assert 0 < apart.count < everything.count
+    apart, crowded = (
+        contract.found(detector, image, score_threshold=1e-9, iou_threshold=overlap)[0]
+        for overlap in (0.01, 0.9)
+    )
+    assert 0 < apart.count < crowded.count
 
 
 def test_a_batch_gives_what_its_images_give_one_by_one(contract, overfitted):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasdet import images as photos
+from kerasdet import voting
 from kerasdet.data import augment_classifier, classification, shape_images, shapes
 from kerasdet.data import example as ex
 from kerasdet.data.augment_yolo import draw_recolouring, recolour
@@ -271,6 +272,54 @@ def test_crops_at_448_show_most_of_the_image():
 
 
 @pytest.mark.parametrize(
+    ("source", "size", "whole"),
+    [
+        ((50, 80), (46, 46), (51, 82)),  # 46 * 256 / 231 = 50.98
+        ((171, 90), (46, 46), (97, 51)),
+        ((60, 61), (231, 231), (256, 260)),
+        ((300, 256), (221, 221), (300, 256)),
+        ((50, 60), (46, 92), (85, 102)),  # 51 by 102 at least
+    ],
+)
+def test_overfeats_crop_is_a_window_of_the_image_at_its_short_side(rng, source, size, whole):
+    image = rng.integers(0, 256, (*source, 3), np.uint8)
+    resized = photos.warp(image, whole)
+    outer = voting.short_side(min(size)) / min(size) * np.array(size)
+    assert np.max(outer / source) * np.array(source) == pytest.approx(whole, abs=0.5)
+    tops, lefts, mirrored = set(), set(), 0
+    for number in range(60):
+        seen = augment_classifier.overfeat(
+            image, size if number % 2 else tf.constant(size), (7, number)
+        )
+        drawn = tf.random.stateless_uniform((3,), (7, number)).numpy()
+        top, left = (
+            int(chance * (w - s + 1)) for chance, w, s in zip(drawn, whole, size, strict=False)
+        )
+        expected = resized[top : top + size[0], left : left + size[1]]
+        expected = expected[:, ::-1] if drawn[2] < 0.5 else expected
+        np.testing.assert_allclose(seen, expected, atol=0.02)
+        tops.add(top), lefts.add(left)
+        mirrored += drawn[2] < 0.5
+    for places, room in zip((tops, lefts), np.subtract(whole, size), strict=True):
+        assert places <= set(range(room + 1))
+        assert len(places) > min(room + 1, 20) * 0.7
+    assert 15 < mirrored < 45
+
+
+def test_passes_over_an_image_see_five_different_crops(folder):
+    data = from_image_folders(folder, "train", class_names=["cat"]).take(1)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    data = data.map(lambda example: {**example, "image": noise})
+    model = SimpleNamespace(image_size=(30, 30), class_names=["cat"])
+    data.class_names = ["cat"]
+    batches = classification_pipeline(data, model, 1, augment="overfeat", seed=2)
+    crops = [epoch(batches)[0][0] for _ in range(5)]
+    for i, one in enumerate(crops):
+        for other in crops[:i]:
+            assert np.abs(one - other).max() > 10
+
+
+@pytest.mark.parametrize(
     ("source", "size", "part"),
     [
         ((50, 70), (48, 48), (slice(0, 50), slice(10, 60))),
@@ -346,7 +395,9 @@ def test_own_function_augments(folder):
 
 def test_what_makes_no_sense_is_refused(folder):
     data = from_image_folders(folder, "train")
-    with pytest.raises(InputError, match="'darknet', 'darknet_448', a function or None, not 'ssd'"):
+    with pytest.raises(
+        InputError, match="'darknet', 'darknet_448', 'overfeat', a function or None, not 'ssd'"
+    ):
         classification_pipeline(data, MODEL, augment="ssd")
     other = SimpleNamespace(image_size=(16, 16), class_names=["cat", "dog"])
     with pytest.raises(InputError, match="data has cat, dog, eel; the model has cat, dog"):

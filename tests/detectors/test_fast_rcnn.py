@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from kerasdet.compiling import compiled
 from kerasdet.detectors import fast_rcnn as module
-from kerasdet.detectors.detector import compiled
 from kerasdet.detectors.fast_rcnn import FastRCNN
 from kerasdet.errors import InputError
 from kerasdet.suppression import Detections

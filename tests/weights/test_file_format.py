@@ -70,6 +70,7 @@ def test_a_caffemodel_is_not_taken_for_darknets_whatever_its_name(tmp_path, rng)
         (b"\0" * 257 + b"ustar" + b"\0" * 250, "a tar archive"),
         (b"\x89PNG\r\n\x1a\n", "no weight file known here"),
         (b"", "no weight file known here"),
+        (b"<html><body>" + b"Sign in to download this file. " * 40, "a web page"),
         (struct.pack("<4i", 0, 0, 1, 0), "no weight file known here"),
         (struct.pack("<4i", 0, 1, 0, 0)[:12], "no weight file known here"),
     ],

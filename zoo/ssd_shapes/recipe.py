@@ -1,7 +1,7 @@
 """A small SSD on the built-in shapes: minutes on a laptop, no download.
 
     kerasdet train zoo/ssd_shapes/recipe.py
-    kerasdet evaluate runs/ssd_shapes-1 --data 'shapes:test?count=300&size=128&objects=4'
+    kerasdet evaluate runs/ssd_shapes-1 --data 'shapes:unseen?count=300&size=128'
 
 Expect: see result.json beside this file.
 """
@@ -23,8 +23,8 @@ def ssd_shapes(class_names):
 def recipe():
     return kerasdet.Recipe(
         model=ssd_shapes,
-        train="shapes:train?count=5000&size=128&objects=4",
-        val="shapes:val?count=200&size=128&objects=4",
+        train="shapes:train?count=5000&size=128",
+        val="shapes:val?count=200&size=128",
         epochs=8,
         batch_size=16,
         augment="flip",

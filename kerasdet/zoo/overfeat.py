@@ -1,0 +1,111 @@
+"""Builders of OverFeat: the release's two networks."""
+
+from pathlib import Path
+
+from kerasdet.backbones.overfeat import layout_of, scaled
+from kerasdet.detectors.overfeat import OverFeat
+from kerasdet.errors import InputError
+from kerasdet.weights.file_format import recognise
+from kerasdet.weights.maps import overfeat as weights_map
+from kerasdet.weights.overfeat_file import class_count, read_overfeat, released
+from kerasdet.zoo import pretrained as pretrained_sets
+from kerasdet.zoo.arguments import classes, is_path
+
+_RELEASED_CLASSES = 1000
+
+
+def overfeat_fast(
+    num_classes=None, *, class_names=None, pretrained=False, width=1.0, **kwargs
+) -> OverFeat:
+    """OverFeat's fast network, windows of 231 pixels: 145,920,872 weights released, at 1000 classes.
+
+    Those are the classifier's; the regression and the background class come on top and start fresh,
+    unless a `.weights.h5` has them.
+
+    Args:
+        num_classes: K, background not counted. None: the weight file's, or VOC's 20.
+        class_names: names of the labels; say these or `num_classes`. The release's labels are in an
+            order of OverFeat's own, whose names do not come with this package: "class 0", ...
+        pretrained: False, True or "imagenet" (the authors'), or a weight file's path: raw floats as
+            the authors', or the `.weights.h5` of a `Classifier` or of an `OverFeat` of the same
+            network and width.
+        width: what the channels are multiplied by.
+        **kwargs: as in `kerasdet.OverFeat`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Sermanet et al., arXiv:1312.6229, table 1; the release's net_weight_0.
+    """
+    return _overfeat("fast", num_classes, class_names, pretrained, {"width": width, **kwargs})
+
+
+def overfeat_accurate(
+    num_classes=None, *, class_names=None, pretrained=False, width=1.0, **kwargs
+) -> OverFeat:
+    """OverFeat's accurate network, windows of 221 pixels: 144,656,488 weights released.
+
+    Args:
+        num_classes: as in `overfeat_fast`.
+        class_names: as in `overfeat_fast`.
+        pretrained: as in `overfeat_fast`.
+        width: what the channels are multiplied by.
+        **kwargs: as in `kerasdet.OverFeat`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: Sermanet et al., arXiv:1312.6229, table 3; the release's net_weight_1.
+    """
+    return _overfeat("accurate", num_classes, class_names, pretrained, {"width": width, **kwargs})
+
+
+def _overfeat(network, num_classes, class_names, pretrained, kwargs) -> OverFeat:
+    name = f"overfeat_{network}"
+    kwargs = {"name": name, "network": network, **kwargs}
+    if not pretrained:
+        return OverFeat(**classes(num_classes, class_names), **kwargs)
+    path = Path(pretrained if is_path(pretrained) else pretrained_sets.fetch(name, pretrained))
+    kind = recognise(path)
+    if kind == "hdf5":
+        arrays = weights_map.read_own(path)
+        theirs = arrays["classes/kernel"].shape[-1]
+    elif kind == "overfeat":
+        theirs = _classes_of(path, network, kwargs)
+    else:
+        raise InputError(f"{name} reads raw floats and Keras' .weights.h5, and {path} is neither.")
+    names = [f"class {label}" for label in range(theirs)]
+    if num_classes is None and class_names is None:
+        class_names = names
+    model = OverFeat(num_classes, class_names=class_names, **kwargs)
+    if kind == "hdf5":
+        report = weights_map.load_own(model, arrays, source=str(path))
+    else:
+        report = weights_map.load(model, path, outputs=model.num_classes == theirs)
+    if report.left:
+        from rich.console import Console
+
+        Console(stderr=True).print(report.table())
+    return model
+
+
+def _classes_of(path, network, kwargs) -> int:
+    """K of a raw file of this network."""
+    layout = layout_of(kwargs["network"])
+    shapes = _shapes(layout, kwargs["width"])
+    hidden = shapes[-1][0]
+    theirs = class_count(path, shapes, hidden)
+    if theirs is None or released(path.stat().st_size) not in (None, network):
+        read_overfeat(path, [*shapes, (_RELEASED_CLASSES, hidden, 1, 1)])  # says what is wrong
+    return theirs or _RELEASED_CLASSES
+
+
+def _shapes(layout, width):
+    """(out, in, kernel rows, kernel columns) of the layers below the classes'."""
+    sides = [*((layer.filters, layer.kernel) for layer in layout.convolutions)]
+    sides += [(layout.hidden[0], layout.kernel), (layout.hidden[1], 1)]
+    found, channels = [], 3
+    for filters, side in sides:
+        found.append((scaled(filters, width), channels, side, side))
+        channels = found[-1][0]
+    return found

@@ -1,0 +1,91 @@
+"""What each ingredient of OverFeat brings on shapes it has not seen, as the paper's table 2 shows it.
+
+    python zoo/overfeat_shapes/table.py runs
+
+`runs` holds overfeat_shapes_classifier-1, overfeat_shapes_localiser-1 and overfeat_shapes-1.
+"""
+
+import sys
+from pathlib import Path
+
+import kerasdet
+from kerasdet import data, evaluation, runs, voting
+
+SCALES = ((263, 263), (327, 327), (423, 423))
+ONE = SCALES[:1]
+# Shapes are a tenth to six tenths of a whole image.
+WIDE = ((263, 263), (423, 423), (679, 679))
+
+
+def main(folder):
+    """Prints one line a setting."""
+    print("| task | setting | figure |\n| --- | --- | --- |")
+    for name, measure in (
+        ("overfeat_shapes_classifier-1", classification),
+        ("overfeat_shapes_localiser-1", localisation),
+        ("overfeat_shapes-1", detection),
+    ):
+        measure(runs.open_run(folder / name))
+
+
+def classification(classifier):
+    """Top-1 error on images of which a shape takes half the side, where the classifier learned from 0.8."""
+    scenes = data.load("shapes:test?count=400&size=160&objects=1")
+    examples = data.object_crops(scenes, context=2)
+    model = kerasdet.OverFeat(
+        class_names=classifier.class_names,
+        network="fast",
+        width=0.125,
+        task="localisation",
+        background=False,
+    )
+    model.start_from(classifier)
+
+    def line(setting, vote):
+        error = 1 - voting.accuracy(vote, examples.as_numpy_iterator(), top=(1,))["top1"]
+        print(f"| classification | {setting} | top-1 error {100 * error:.1f} % |", flush=True)
+
+    line("one view, the centre", lambda image: classifier.vote(image, "centre"))
+    line("ten views: corners, centre, mirror images", lambda image: classifier.vote(image, "ten"))
+    for fine, stride in ((False, "coarse"), (True, "fine")):
+        model.fine = fine
+        for name, scales in (("one scale", ONE), ("three scales", SCALES)):
+            line(f"{name}, {stride} stride", lambda image, s=scales: votes(model, image, s))
+
+
+def votes(model, image, scales):
+    """(K,) of `OverFeat.classify`."""
+    (found,) = model.classify(image, scales=scales, top=model.num_classes)
+    return [
+        found.probabilities[list(found.labels).index(label)] for label in range(model.num_classes)
+    ]
+
+
+def localisation(model):
+    """ILSVRC's localisation error with one guess: the class wrong, or IoU below 0.5."""
+    examples = data.load("shapes:test?count=200&size=160&objects=1")
+    for fine, stride in ((False, "coarse"), (True, "fine")):
+        model.fine = fine
+        for name, scales in (("one scale", WIDE[1:2]), ("three scales", WIDE)):
+            model.scales = scales
+            error = evaluation.evaluate_localization(model, examples, top=1).error
+            print(f"| localisation | {name}, {stride} stride | error {100 * error:.1f} % |")
+
+
+def detection(model):
+    """AP50 on images of up to five shapes."""
+    examples = data.load("shapes:test?count=200&size=160")
+    for scales, fine, merge, setting in (
+        (WIDE, True, "greedy", "three scales, fine stride, greedy merge"),
+        (WIDE, True, "nms", "three scales, fine stride, NMS"),
+        (WIDE, False, "greedy", "three scales, coarse stride, greedy merge"),
+        (WIDE, False, "nms", "three scales, coarse stride, NMS"),
+        (WIDE[1:2], True, "greedy", "one scale, fine stride, greedy merge"),
+    ):
+        model.scales, model.fine, model.merge = scales, fine, merge
+        score = evaluation.evaluate(model, examples).metrics["AP50"]
+        print(f"| detection | {setting} | AP50 {score:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
