@@ -46,7 +46,8 @@ def train_on(model, recipe, batches):
 
 
 @pytest.mark.parametrize(
-    "name", ["ssd_shapes", "yolo_v1_shapes", "yolo_v2_shapes", "fast_rcnn_shapes"]
+    "name",
+    ["overfeat_shapes", "ssd_shapes", "yolo_v1_shapes", "yolo_v2_shapes", "fast_rcnn_shapes"],
 )
 def test_the_shapes_recipes_train(name):
     recipe = runs.read_recipe(ZOO / name / "recipe.py")
@@ -58,10 +59,10 @@ def test_the_joint_recipe_trains_on_boxes_and_labels():
     boxes = data.shapes(6, image_size=128, classes=("ellipse", "rectangle", "triangle"))
     labels = data.load_images("shapes:train?count=6&size=128")
     model = recipe.build(boxes.class_names)
-    boxes, labels = (
-        data.relabelled(examples, model.tree.nodes(examples.class_names), model.class_names)
-        for examples in (boxes, labels)
-    )
+    coarse = model.tree.read_map(recipe.nodes)
+    assert [model.class_names[node] for node in coarse] == ["smooth", "angular", "angular"]
+    boxes = data.relabelled(boxes, coarse, model.class_names)
+    labels = data.relabelled(labels, model.tree.nodes(labels.class_names), model.class_names)
     batches = data.joint(
         boxes, labels, model, 4, detection_share=recipe.detection_share, augment=recipe.augment
     )

@@ -3,7 +3,7 @@
     kerasdet train zoo/overfeat_shapes/classify.py
     kerasdet train zoo/overfeat_shapes/localise.py
     kerasdet train zoo/overfeat_shapes/recipe.py
-    kerasdet evaluate runs/overfeat_shapes-1 --data 'shapes:test?count=300&size=160'
+    kerasdet evaluate runs/overfeat_shapes-1 --data 'shapes:test?count=200&size=160'
 
 Expect: see result.json beside this file.
 """
