@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerasdet.data import joint, pipeline, relabelled, shape_images, shapes
 from kerasdet.data.batching import image_ids
-from kerasdet.data.classification import ImageRecord, _dataset, classification_pipeline
+from kerasdet.data.classification import ImageRecord, classification_pipeline, labelled_images
 from kerasdet.data.example import Inspector, Row, make_record
 from kerasdet.data.stream import to_dataset
 from kerasdet.errors import InputError
@@ -40,7 +40,7 @@ def detection(count=3, *, folder=None):
 def classification(count=16):
     """Images of 24x18, green by number, of the classes 1 and 4 in turn."""
     records = [ImageRecord(f"c{n}", "", (1, 4)[n % 2]) for n in range(count)]
-    return _dataset(
+    return labelled_images(
         records,
         NAMES,
         Inspector(),

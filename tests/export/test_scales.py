@@ -16,6 +16,8 @@ from tests.detectors.test_overfeat import shaken
 from tests.export.models import NAMES
 from tests.export.test_regions import assert_found
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"score_threshold": 0.2, "max_detections": 15}
 SCALES = ((52, 64), (64, 96), (80, 72))
 

@@ -13,6 +13,8 @@ from kerasdet.detectors.yolo_v2 import YOLOv2
 from kerasdet.weights.maps import darknet
 from kerasdet.word_tree import WordTree
 
+pytestmark = pytest.mark.slow
+
 
 def blocks(build):
     """What the file of a network holds."""

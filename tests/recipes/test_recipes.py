@@ -47,7 +47,13 @@ def train_on(model, recipe, batches):
 
 @pytest.mark.parametrize(
     "name",
-    ["overfeat_shapes", "ssd_shapes", "yolo_v1_shapes", "yolo_v2_shapes", "fast_rcnn_shapes"],
+    [
+        "overfeat_shapes",
+        "ssd_shapes",
+        "yolo_v1_shapes",
+        "yolo_v2_shapes",
+        pytest.param("fast_rcnn_shapes", marks=pytest.mark.slow),
+    ],
 )
 def test_the_shapes_recipes_train(name):
     recipe = runs.read_recipe(ZOO / name / "recipe.py")
@@ -69,12 +75,14 @@ def test_the_joint_recipe_trains_on_boxes_and_labels():
     train_on(model, recipe, batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ssd_small_bccd", "yolo_v2_small_bccd"])
 def test_the_cells_recipes_train_on_the_cells(name, shared_data):
     recipe = runs.read_recipe(ZOO / name / "recipe.py")
     three_steps(recipe, data.load(f"voc:{shared_data}/bccd/BCCD:val"))
 
 
+@pytest.mark.slow
 def test_the_cells_recipe_of_fast_rcnn_trains_on_regions_from_a_folder(shared_data, tmp_path):
     """As `kerasdet data proposals` fills it; the recipe says where in the folder of the data."""
     recipe = runs.read_recipe(ZOO / "fast_rcnn_small_bccd" / "recipe.py")
@@ -85,6 +93,7 @@ def test_the_cells_recipe_of_fast_rcnn_trains_on_regions_from_a_folder(shared_da
     three_steps(recipe, cells)
 
 
+@pytest.mark.slow
 def test_the_voc_recipe_of_yolo_v2_trains_at_changing_sizes(shared_data):
     recipe = training.replaced(
         runs.read_recipe(ZOO / "yolo_v2_tiny_voc0712" / "recipe.py"),
@@ -93,6 +102,7 @@ def test_the_voc_recipe_of_yolo_v2_trains_at_changing_sizes(shared_data):
     three_steps(recipe, data.load(f"voc:{shared_data}/bccd/BCCD:val"))
 
 
+@pytest.mark.slow
 def test_ssd300_of_the_voc_recipe_trains_on_photos_in_either_format(shared_data):
     recipe = training.replaced(
         runs.read_recipe(ZOO / "ssd300_voc0712" / "recipe.py"), {"pretrained": False}
