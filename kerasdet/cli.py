@@ -434,7 +434,9 @@ def compress(
         raise InputError(f"Wanted a Fast R-CNN to compress, but {model} is a {detector.name}.")
     smaller = detector.compress(fc6=fc6 or None, fc7=fc7 or None)
     output.parent.mkdir(parents=True, exist_ok=True)
-    smaller.save(output)
+    partial = output.with_name(f"{output.stem}.partial.keras")  # never half a file by its name
+    smaller.save(partial)
+    partial.replace(output)
     print(f"{detector.count_params():,} weights became {smaller.count_params():,}. Wrote {output}")
 
 

@@ -297,6 +297,7 @@ def test_compress_writes_a_smaller_fast_rcnn(capsys, tmp_path, model):
     fewer = detector.count_params() - 288 * 64 + 8 * (288 + 64)
     assert f"{fewer:,}. Wrote {smaller}" in out
     assert keras.saving.load_model(smaller).ranks == {"fc6": 8}
+    assert list(smaller.parent.iterdir()) == [smaller]
 
     code, _, err = run(capsys, "compress", model, tmp_path / "ssd.keras")
     assert code == 2
