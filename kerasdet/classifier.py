@@ -25,6 +25,7 @@ from kerasdet.images import each_image, read_image, warp
 from kerasdet.saving import kept_state, revived
 from kerasdet.voting import Classification
 from kerasdet.weight_decay import penalty, replica_count, spare_others
+from kerasdet.weights.assign import share
 
 # Images that `classify` sends through the network together.
 _BATCH = 8
@@ -215,6 +216,20 @@ class Classifier(keras.Model):
             metrics=metrics,
             **kwargs,
         )
+
+    def start_from(self, other) -> list[str]:
+        """Takes the weights of every layer that another model has by the same name and shapes.
+
+        Args:
+            other: a classifier of the same network for any classes, or a detector on it.
+
+        Returns:
+            Names of the layers that were left as they are.
+
+        Raises:
+            InputError: if the other is another network, by its first layer.
+        """
+        return share(self, other)
 
     def get_compile_config(self):
         """Adds the weight decay to Keras' own, so that a loaded model trains on as it did."""

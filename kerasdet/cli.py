@@ -95,7 +95,10 @@ def train(
         typer.Option(help="Start from: a pretrained set's name, 'default', or a weight file."),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option(help="Run folder whose weights OverFeat's next stage starts from.")
+        str | None,
+        typer.Option(
+            help="Run folder whose weights layers of the same name and shapes start from."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,

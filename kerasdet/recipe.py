@@ -47,7 +47,7 @@ class Recipe:
             class (`FastRCNN.adapt_targets`), which looks at all images once before training.
         pretrained: as in `kerasdet.zoo`; only with a name as model.
         start_from: run folder of an earlier training, from whose best weights every layer of the same
-            name starts (`OverFeat.start_from`); `{data_dir}` is filled in.
+            name and shapes starts (`Detector.start_from`); `{data_dir}` is filled in.
         epochs: passes over `train`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",

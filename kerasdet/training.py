@@ -141,12 +141,9 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
 
 def _start(model, recipe, data_dir):
     """Weights of an earlier run, layer by layer; what starts afresh is said."""
-    if not hasattr(model, "start_from"):
-        raise InputError(
-            f"{recipe.model_name} does not start from another run: leave start_from out."
-        )
-    left = model.start_from(runs.open_run(_filled_in(recipe.start_from, data_dir, "start_from is")))
-    print(f"Started from {recipe.start_from}; afresh: {', '.join(left) or 'nothing'}.")
+    folder = _filled_in(recipe.start_from, data_dir, "start_from is")
+    left = model.start_from(runs.open_run(folder))
+    print(f"Started from {folder}; afresh: {', '.join(left) or 'nothing'}.")
 
 
 def with_proposals(examples, regions):

@@ -116,7 +116,9 @@ def animals_and_things():
 def yolo9000(**changes):
     """YOLO9000 for images of any size: 2x3 cells of three priors at 64x96; a tree of three roots."""
     own = backbone(sides=(None, None))
-    x = layers.Conv2D(64, 3, strides=2, padding="same")(own.get_layer("coarse").output)
+    x = layers.Conv2D(64, 3, strides=2, padding="same", name="last_conv")(
+        own.get_layer("coarse").output
+    )
     arguments = {
         "tree": WordTree(CLASS_NAMES, [-1, -1, -1]),
         "backbone": keras.Model(own.input, layers.LeakyReLU()(x), name="five_convolutions"),

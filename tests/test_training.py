@@ -170,6 +170,52 @@ def test_a_setting_out_of_range_is_named(setting, said):
         Recipe(model="ssd300", train="shapes", **setting)
 
 
+def test_a_run_starts_from_anothers_best_weights(whole_run, tmp_path, capsys):
+    """A rate of next to nothing leaves them where they were."""
+    recipe = training.replaced(
+        runs.read_recipe(TINY),
+        {
+            "start_from": "{data_dir}/tiny-1",
+            "train": "shapes:train?count=8&size=64&objects=2",
+            "val": None,
+            "epochs": 1,
+            "learning_rate": 1e-30,
+            "milestones": (),
+        },
+    )
+    run = training.train(recipe, output=tmp_path, data_dir=whole_run.parent)
+    pairs = zip(*(runs.open_run(each).trainable_weights for each in (run, whole_run)), strict=True)
+    for now, then in pairs:
+        np.testing.assert_allclose(np.asarray(now), np.asarray(then), atol=1e-20)
+    assert f"Started from {whole_run}; afresh: nothing." in capsys.readouterr().out
+
+
+def test_layers_for_other_classes_start_afresh(whole_run, tmp_path, capsys):
+    recipe = training.replaced(
+        runs.read_recipe(TINY),
+        {
+            "start_from": str(whole_run),
+            "train": "shapes:train?count=8&size=64&classes=star,cross",
+            "val": None,
+            "epochs": 1,
+            "learning_rate": 1e-30,
+            "milestones": (),
+        },
+    )
+    run = training.train(recipe, output=tmp_path)
+    said = capsys.readouterr().out
+    assert "afresh: fine_mbox_conf, coarse_mbox_conf." in said
+    old, new = (runs.open_run(each).get_layer("fine_mbox_loc") for each in (whole_run, run))
+    np.testing.assert_array_equal(np.asarray(new.kernel), np.asarray(old.kernel))
+
+
+def test_what_a_run_cannot_start_from_is_refused_before_anything_is_written(tmp_path):
+    recipe = training.replaced(runs.read_recipe(TINY), {"start_from": str(tmp_path / "none")})
+    with pytest.raises(InputError, match="none"):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_two_runs_at_once_get_two_folders(tmp_path):
     model = runs.read_recipe(TINY).build(["a", "b"])
     assert [runs.create(tmp_path, "tiny", model).name for _ in range(3)] == [

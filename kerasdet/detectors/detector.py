@@ -14,6 +14,7 @@ from kerasdet.images import RESIZES, each_image, placement, read_image, resized
 from kerasdet.saving import kept_state, revived
 from kerasdet.suppression import Detections
 from kerasdet.weight_decay import penalty, replica_count, spare_others
+from kerasdet.weights.assign import share
 
 # Images `detect` sends through the network together.
 _DETECT_BATCH = 8
@@ -196,6 +197,22 @@ class Detector(keras.Model):
         return revived(config, cls)
 
     # ------------------------------------------------------------------ training
+
+    def start_from(self, other) -> list[str]:
+        """Takes the weights of every layer that another model has by the same name and shapes.
+
+        Args:
+            other: a detector of this kind for any classes, or a `kerasdet.Classifier` with the same
+                backbone.
+
+        Returns:
+            Names of the layers that were left as they are: those the other has not, and those for
+            classes or boxes of which it has another number.
+
+        Raises:
+            InputError: if the other is another network, by its first layer.
+        """
+        return share(self, other)
 
     def compile(self, optimizer="sgd", *, weight_decay=0.0, **kwargs):
         """Keras' `compile`; the losses are the detector's own, so none is passed.

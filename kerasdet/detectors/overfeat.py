@@ -51,8 +51,6 @@ from kerasdet.images import each_image, read_image, warp
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
 from kerasdet.suppression import Detections, greedy_merge, labelled_non_max_suppression
-from kerasdet.weights.assign import variable_names
-from kerasdet.weights.maps.overfeat import load_own
 from kerasdet.windows import (
     Candidates,
     candidates_of,
@@ -753,31 +751,6 @@ class OverFeat(Detector):
     def _seen(self, images):
         """(B, h, w, K) probabilities of images (B, H, W, 3)."""
         return ops.convert_to_numpy(self._run(self.probabilities, images.shape[1:3])(images))
-
-    # -------------------------------------------------------------------- weights
-
-    def start_from(self, other) -> list[str]:
-        """Takes the weights of every layer that another model has by the same name.
-
-        Args:
-            other: a `kerasdet.Classifier` of the same network and width, or another OverFeat.
-
-        Returns:
-            Names of the layers that were left as they are: those the other has not, and those for
-            classes where it has another number of them.
-
-        Raises:
-            InputError: if the other is no OverFeat, or of another network or width.
-        """
-        arrays = {
-            name: ops.convert_to_numpy(variable)
-            for name, variable in variable_names(other).items()
-            if name.endswith(("/kernel", "/bias"))
-        }
-        if "classes/kernel" not in arrays:
-            raise InputError(f"{self.name} starts from OverFeat's networks; {other.name} is none.")
-        left = load_own(self, arrays, source=other.name).left
-        return [one.name.removesuffix("/kernel") for one in left if one.name.endswith("/kernel")]
 
     # -------------------------------------------------------------------- saving
 

@@ -7,6 +7,7 @@ loads silently. Here everything goes by name, and nothing is assigned unless all
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from rich.table import Table
 
@@ -127,6 +128,58 @@ def assign_matching(
         if name not in wanted
     ]
     return Assigned(list(wanted), left)
+
+
+def share(model, other) -> list[str]:
+    """Gives a model the weights of every layer that another model has by the same name and shapes.
+
+    What a model counts itself, as images seen, stays as it is.
+
+    Args:
+        model: what is changed.
+        other: what is read; its first layer has to fit, or it is another network.
+
+    Returns:
+        Names of the model's layers with weights that stayed as they were.
+
+    Raises:
+        InputError: if the first layer does not fit; nothing is changed then.
+    """
+    here, there = _by_layer(model), _by_layer(other)
+    shared = [layer for layer in here if layer in there and _alike(here[layer], there[layer])]
+    first = next(iter(here))
+    if first not in shared:
+        wanted, came = (
+            ", ".join(f"{name} {_shape(v.shape)}" for name, v in variables.items()) or "nothing"
+            for variables in (here[first], there.get(first, {}))
+        )
+        raise InputError(
+            f"{model.name} wants a model of its own network to start from: its first layer, "
+            f"{first}, has {wanted}, and that of {other.name} {came}."
+        )
+    for layer in shared:
+        for name, variable in here[layer].items():
+            variable.assign(there[layer][name])
+    return [layer for layer in here if layer not in shared]
+
+
+def _by_layer(model, prefix=""):
+    """Variables by name by layer, those of a model inside by "model/layer"; not the model's own."""
+    found: dict[str, dict[str, Any]] = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found |= _by_layer(layer, f"{prefix}{layer.name}/")
+        elif layer.weights:
+            found[prefix + layer.name] = {
+                v.path.rpartition(f"{layer.name}/")[2]: v for v in layer.weights
+            }
+    return found
+
+
+def _alike(mine, theirs):
+    return {k: tuple(v.shape) for k, v in mine.items()} == {
+        k: tuple(v.shape) for k, v in theirs.items()
+    }
 
 
 def _faults(variables, arrays) -> list[str]:

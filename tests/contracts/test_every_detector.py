@@ -129,6 +129,16 @@ def test_outputs_have_their_names_and_shapes_in_training_and_inference(contract,
         assert value.shape[1:] == expected
 
 
+def test_it_starts_from_another_of_its_kind(contract, fresh):
+    """Names of layers are the same in every one of a kind; only then is everything taken."""
+    keras.utils.set_random_seed(4)
+    other = contract.build()
+    inputs = contract.inputs(small.four_images().images)
+    assert other.start_from(fresh) == []
+    for name, expected in raw(fresh, inputs).items():
+        np.testing.assert_array_equal(raw(other, inputs)[name], expected)
+
+
 def test_every_trainable_weight_gets_a_gradient(contract):
     """SGD with rate 1 moves a weight by its gradient: in one step every weight must move."""
     detector = contract.build()

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kerasdet.errors import InputError
-from kerasdet.weights.assign import assign, assign_matching
+from kerasdet.weights.assign import assign, assign_matching, share
 
 
 @pytest.fixture
@@ -102,3 +102,55 @@ def test_two_variables_of_one_name_are_refused():
     outer = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a"), inner])
     with pytest.raises(InputError, match="two variables named 'a/kernel'"):
         assign(outer, {})
+
+
+# ---------------------------------------------------------------------- from another model
+
+
+def network(classes, *, filters=2, trunk="conv1", counts=False):
+    """A convolution, inside a second model one of the same name, and a head for `classes`."""
+    inside = keras.Input((7, 5, 2))
+    inner = keras.Model(inside, keras.layers.Conv2D(2, 1, name="conv1")(inside), name="backbone")
+    inputs = keras.Input((7, 5, 2))
+    x = keras.layers.Conv2D(filters, 1, name=trunk)(inputs)
+    x = keras.layers.Conv2D(2, 1, name="narrow")(x)
+    x = keras.layers.Conv2D(classes, 1, name="head")(inner(x))
+    model = keras.Model(inputs, x, name=f"for_{classes}")
+    if counts:
+        model.add_weight(name="images_seen", shape=(), initializer="zeros", trainable=False)
+    for number, variable in enumerate(model.weights):
+        variable.assign(np.full(variable.shape, 10 * classes + number, "f4"))
+    return model
+
+
+def test_layers_of_one_name_and_shape_are_shared_wherever_they_are():
+    mine, theirs = network(3, counts=True), network(4)
+    before = mine.get_layer("head").get_weights()
+    assert share(mine, theirs) == ["head"]
+    for layer in ("conv1", "narrow", "backbone"):
+        for now, given in zip(
+            mine.get_layer(layer).get_weights(), theirs.get_layer(layer).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(now, given)
+    assert (np.asarray(mine.get_layer("backbone").layers[1].bias) != mine.layers[1].bias).all()
+    for now, then in zip(mine.get_layer("head").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert [float(v) for v in mine.weights if v.name == "images_seen"] == [30]  # its own still
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"filters": 5}, "that of for_4 kernel 1x1x2x5, bias 5."),
+        ({"trunk": "stem"}, "that of for_4 nothing."),
+    ],
+)
+def test_a_model_whose_first_layer_differs_is_another_network(other, said):
+    model = network(3)
+    before = values(model)
+    with pytest.raises(InputError) as raised:
+        share(model, network(4, **other))
+    assert "its first layer, conv1, has kernel 1x1x2x2, bias 2" in str(raised.value)
+    assert str(raised.value).endswith(said)
+    for now, then in zip(values(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
