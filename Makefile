@@ -34,8 +34,8 @@ test: $(BIN)/.installed
 # What takes minutes more.
 slow: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist load -m "not slow" tests/detectors/test_detector.py tests/layers/test_roi_pooling.py tests/test_greedy_merge.py
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist load -m "not slow" tests/contracts -k by_heart
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist load tests/contracts -k "by_heart or fast_rcnn"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist load tests/detectors tests/layers/test_roi_pooling.py tests/test_greedy_merge.py --ignore=tests/detectors/test_ssd.py
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

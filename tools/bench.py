@@ -4,7 +4,7 @@
     python tools/bench.py detect step          # some of it
     python tools/bench.py input --data coco:instances.json,images/
     python tools/bench.py tree yolo --darknet DARKNET --tree 9k.tree
-    python tools/bench.py roi fast_rcnn --photos FOLDER       # NAME.jpg and NAME_boxes.mat
+    python tools/bench.py roi fast_rcnn proposals --photos FOLDER    # NAME.jpg and NAME_boxes.mat
 
 Each pair is timed in turn, ours, theirs, ours, theirs, and the ratio is that of the medians.
 torchvision is not a dependency: where it is absent ours are timed alone, and that is said.
@@ -254,7 +254,8 @@ def _torchvision_chain(examples):
 
 
 def main():
-    parts = ("detect", "parts", "step", "input", "tree", "yolo", "roi", "fast_rcnn", "overfeat")
+    parts = ("detect", "parts", "step", "input", "tree", "yolo", "roi", "fast_rcnn", "proposals")
+    parts += ("overfeat",)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -300,6 +301,11 @@ def main():
         bench_rcnn.bench_fast_rcnn(
             rows, arguments.runs, arguments.photos, regions=arguments.regions
         )
+    if "proposals" in chosen:
+        if arguments.photos is None:
+            print("proposals: no --photos with the authors' regions, left out")
+        else:
+            bench_rcnn.bench_proposals(rows, arguments.photos)
     if "overfeat" in chosen:
         bench_overfeat.bench_overfeat(rows, arguments.runs, arguments.plot)
     if "input" in chosen:

@@ -15,6 +15,7 @@ import rcnn as yardstick
 from timing import in_turn, timed
 
 from kerasdet import region_proposals, zoo
+from kerasdet.data.proposal_cache import best_overlaps
 from kerasdet.detectors.fast_rcnn import FastRCNN
 from kerasdet.images import placement, read_image, warp
 
@@ -62,6 +63,26 @@ def _evenly(rows, count):
     if count is None or count >= len(rows):
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def bench_proposals(rows, folder):
+    """How many of the authors' regions one of our Selective Search's overlaps, photo by photo.
+
+    Args:
+        rows: the table.
+        folder: of NAME.jpg and NAME_boxes.mat.
+    """
+    from kerasdet.data import read_regions, selective_search
+
+    for path in sorted(Path(folder).glob("*.jpg")):
+        theirs = read_regions(path.with_name(f"{path.stem}_boxes.mat"))
+        found = []
+        seconds = timed(lambda p=path, f=found: f.append(selective_search(read_image(p))))
+        best = best_overlaps(theirs, found[0])
+        print(f"  {path.name}: {len(found[0])} regions of ours in {seconds:.0f} s")
+        for least in (0.5, 0.7):
+            name = f"Selective Search, {path.name}: share of the authors' {len(theirs)} regions"
+            rows.add(f"{name} at IoU {least}", 100 * np.mean(best >= least), unit="%")
 
 
 def bench_fast_rcnn(rows, runs, folder=None, *, regions=None, crops=16):

@@ -20,7 +20,7 @@ from kerasdet.data.epochs import Order, batched, planned
 from kerasdet.data.images import ImageFolder
 from kerasdet.data.progress import track
 from kerasdet.data.stream import Pixels, attach, reason_lost
-from kerasdet.data.synthetic import CLASS_NAMES, shapes
+from kerasdet.data.synthetic import CLASS_NAMES, SIDES, shapes
 from kerasdet.data.tfds_reader import ID_FEATURES, encoded, opened
 from kerasdet.errors import InputError
 
@@ -209,6 +209,7 @@ def shape_images(
     image_size: int | tuple[int, int] = 160,
     seed: int = 0,
     classes: Sequence[str] = CLASS_NAMES,
+    sides: tuple[float, float] = SIDES,
 ) -> tf.data.Dataset:
     """Rendered shapes as classification data: one shape an image, of `kerasdet.data.shapes`' kinds.
 
@@ -220,6 +221,7 @@ def shape_images(
         image_size: pixels, a number or (height, width).
         seed: another one gives other images.
         classes: which kinds, in label order.
+        sides: of the shapes, as `shapes` takes them.
 
     Raises:
         InputError: as `shapes`.
@@ -236,6 +238,7 @@ def shape_images(
             max_objects=1,
             seed=seed,
             classes=classes,
+            sides=sides,
         )
         chosen = [i for i, record in enumerate(rendered.records) if len(record.labels)][:count]
     records = [

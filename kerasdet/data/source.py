@@ -14,7 +14,7 @@ from kerasdet.data.classification import (
 from kerasdet.data.coco import from_coco
 from kerasdet.data.crops import object_crops
 from kerasdet.data.stream import join
-from kerasdet.data.synthetic import CLASS_NAMES, shapes
+from kerasdet.data.synthetic import CLASS_NAMES, SIDES, shapes
 from kerasdet.data.tfds_reader import from_tfds
 from kerasdet.data.voc import from_voc
 from kerasdet.data.yolo_txt import from_yolo
@@ -27,7 +27,7 @@ yolo:data.yaml[:SPLIT]          YOLO text labels as data.yaml says; SPLIT is tra
 yolo:IMAGES/,LABELS/            YOLO text labels in two folders
 tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:voc/2007:train+validation
 shapes[:SPLIT]                  rendered shapes, no files needed
-Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1&classes=star,cross,
+Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1&classes=star,cross&sides=0.1,0.6,
 tfds:voc/2007?data_dir=DIR, or for every kind of file ?names=coco (or voc, or a text file of names).
 A + joins data in files: voc:VOC2007:trainval+voc:VOC2012:trainval."""
 """The forms that `load` takes, for help texts."""
@@ -38,7 +38,7 @@ _OPTIONS = {
     "coco": {"names"},
     "yolo": {"names"},
     "tfds": {"names", "data_dir"},
-    "shapes": {"count", "size", "objects", "seed", "classes"},
+    "shapes": {"count", "size", "objects", "seed", "classes", "sides"},
 }
 
 
@@ -157,19 +157,24 @@ def _shapes(spec: str, split: str, options: dict[str, str]):
 
 def _shape_arguments(spec: str, options: dict[str, str]) -> dict[str, Any]:
     try:
-        sides = [int(side) for side in options.get("size", "160").split("x")]
+        size = [int(side) for side in options.get("size", "160").split("x")]
         count, objects, seed = (
             int(options.get(key, default))
             for key, default in (("count", 1000), ("objects", 5), ("seed", 0))
         )
     except ValueError as error:
         raise _wrong(spec, "its options are whole numbers, size also like 120x160") from error
-    if len(sides) > 2:
+    if len(size) > 2:
         raise _wrong(spec, "size is one number, or height x width as in 120x160")
-    height, width = sides[0], sides[-1]
+    try:
+        sides = tuple(map(float, options["sides"].split(","))) if "sides" in options else SIDES
+        low, high = sides
+    except ValueError as error:
+        raise _wrong(spec, "sides is two parts of the image's, as in 0.1,0.6") from error
     return {
         "count": count,
-        "image_size": (height, width),
+        "image_size": (size[0], size[-1]),
+        "sides": (low, high),
         "max_objects": objects,
         "seed": seed,
         "classes": options["classes"].split(",") if "classes" in options else CLASS_NAMES,

@@ -19,7 +19,9 @@ from kerasdet.errors import InputError
 
 CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star", "cross")
 
-_SIDES = (0.1, 0.6)  # longer side of an object, in parts of the image's shorter side
+SIDES = (0.1, 0.6)
+"""Longer side of an object, in parts of the image's shorter side, from and to."""
+
 _STRETCH = 1.8  # greatest ratio of an outline's two axes before it is turned
 _LEAST_VISIBLE = 0.4  # part of an object that later ones must leave uncovered
 _LEAST_CONTRAST = 80.0  # distance in RGB of an object's colour from the background's
@@ -36,6 +38,7 @@ def shapes(
     max_objects: int = 5,
     seed: int = 0,
     classes: Sequence[str] = CLASS_NAMES,
+    sides: tuple[float, float] = SIDES,
 ):
     """Makes a data set of rendered shapes with exact boxes.
 
@@ -50,20 +53,27 @@ def shapes(
         max_objects: 1 to as many are drawn, all numbers equally often where there is room.
         seed: another one gives other images.
         classes: which kinds of `CLASS_NAMES`, in label order; there are no others in the images.
+        sides: least and greatest longer side of an object, in parts of the image's shorter side.
 
     Returns:
         The data set of examples (`kerasdet.data.example`), rendered when needed and then kept in
         memory up to 1 GiB.
 
     Raises:
-        InputError: for a count or number of objects below 1, sides below 32 or above 4096, or
-            classes that there are not.
+        InputError: for a count or number of objects below 1, an image's sides below 32 or above
+            4096, an object's not between 0 and 1, or classes that there are not.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if count < 1 or max_objects < 1:
         raise InputError(f"shapes needs at least one image and object: {count=}, {max_objects=}")
     if not (32 <= height <= 4096 and 32 <= width <= 4096):
         raise InputError(f"image_size of shapes lies between 32 and 4096, not {image_size}")
+    low, high = sides
+    if not 0 < low <= high <= 1 or low * min(height, width) < 3:
+        raise InputError(
+            f"sides of shapes are two parts of the image's, the first of 3 pixels or more, as "
+            f"(0.1, 0.6), not {sides!r}"
+        )
 
     names = tuple(classes)
     if not names or len(set(names)) < len(names) or not set(names) <= set(CLASS_NAMES):
@@ -75,7 +85,7 @@ def shapes(
         return np.random.default_rng(key)
 
     def layout(index):
-        return _layout(generator(index, 0), height, width, max_objects, names)
+        return _layout(generator(index, 0), height, width, max_objects, names, (low, high))
 
     records = []
     for index in track(range(count), "Placing shapes"):
@@ -98,6 +108,8 @@ def shapes(
     name = f"shapes:{split}?count={count}&size={height}x{width}&objects={max_objects}&seed={seed}"
     if names != CLASS_NAMES:
         name += f"&classes={','.join(names)}"
+    if (low, high) != SIDES:
+        name += f"&sides={low:g},{high:g}"
     return to_dataset(records, names, ex.Inspector(), name, pixels=pixels)
 
 
@@ -115,6 +127,7 @@ def _layout(
     width: int,
     max_objects: int,
     names: tuple[str, ...] = CLASS_NAMES,
+    sides: tuple[float, float] = SIDES,
 ) -> list[_Shape]:
     owner = np.full((height, width), -1, np.int16)  # index of the topmost object
     shapes: list[_Shape] = []
@@ -122,7 +135,7 @@ def _layout(
     number = 0 if rng.random() < _EMPTY else rng.integers(1, max_objects + 1)
     for _ in range(number):
         for _ in range(8):  # attempts to find room
-            shape = _place(rng, height, width, names)
+            shape = _place(rng, height, width, names, sides)
             painted = shape.cover >= 128
             under = owner[
                 shape.top : shape.top + painted.shape[0], shape.left : shape.left + painted.shape[1]
@@ -138,16 +151,20 @@ def _layout(
 
 
 def _place(
-    rng: np.random.Generator, height: int, width: int, names: tuple[str, ...] = CLASS_NAMES
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    names: tuple[str, ...] = CLASS_NAMES,
+    sides: tuple[float, float] = SIDES,
 ) -> _Shape:
     label = int(rng.integers(len(names)))
-    low, high = np.log(_SIDES)
+    low, high = np.log(sides)
     # Even in the logarithm: as many small objects as large ones.
     side = np.exp(rng.uniform(low, high)) * min(height, width)
     points = _outline(names[label], rng)
     points -= points.min(0)
     points *= side / points.max()
-    size = np.ceil(points.max(0)).astype(int)  # width, height
+    size = np.ceil(points.max(0) - 1e-9).astype(int)  # width, height
     grid = Image.new("L", tuple(size * _OVERSAMPLING))
     ImageDraw.Draw(grid).polygon([tuple(p) for p in points * _OVERSAMPLING], fill=255)
     cover = np.asarray(grid.reduce(_OVERSAMPLING))

@@ -44,7 +44,7 @@ def test_yolo_takes_two_folders_or_a_yaml_with_a_split(tmp_path):
 
 
 def test_shapes_with_options():
-    dataset = load("shapes:val?count=3&size=40x64&objects=2&seed=7")
+    dataset = load("shapes:val?count=3&size=40x64&objects=2&seed=7&sides=0.3,0.5")
     assert [r.image_id for r in dataset.records] == ["val-000000", "val-000001", "val-000002"]
     assert {e["image"].shape for e in elements(dataset)} == {(40, 64, 3)}
     assert load("shapes?count=2&size=32").records[0].width == 32
@@ -103,6 +103,8 @@ def test_only_what_fits_together_is_joined(voc, tmp_path):
         ("some/data.yaml", "did you mean yolo:some/data.yaml?"),
         ("shapes:val?count=many", "whole numbers"),
         ("shapes:val?size=1x2x3", "size is one number"),
+        ("shapes:val?sides=0.3", "sides is two parts"),
+        ("shapes:val?sides=small,large", "sides is two parts"),
         ("shapes:val?colour=red", "shapes has no option 'colour', but classes, count, objects, "),
     ],
 )
@@ -146,7 +148,7 @@ def test_shapes_of_labelled_images_take_their_options():
         ("voc:somewhere", "one of:"),
         ("folders:", "one of:"),
         ("nowhere", "one of:"),
-        ("shapes?objects=3", "no option 'objects', but classes, count, seed, size"),
+        ("shapes?objects=3", "no option 'objects', but classes, count, seed, sides, size"),
         ("folders:x?seed=3", "no option 'seed', but names"),
         ("shapes?count=many", "whole numbers"),
         ("folders:nowhere/at/all", "nowhere/at/all"),

@@ -95,6 +95,25 @@ def test_sizes_run_from_a_tenth_to_six_tenths_and_shapes_are_not_all_square():
     assert 0.02 < np.mean([not len(r.labels) for r in shapes(300, image_size=32).records]) < 0.1
 
 
+def test_sizes_are_the_callers():
+    records = shapes(60, image_size=(100, 140), max_objects=1, sides=(0.5, 1.0)).records
+    boxes = np.concatenate([r.boxes for r in records])
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    assert 48 <= longer.min() < 60
+    assert 90 < longer.max() <= 100
+    assert (boxes >= 0).all()
+    assert (boxes <= [140, 100, 140, 100]).all()
+    usual = shapes(3, image_size=64)
+    assert "sides" not in usual.name  # the images that the word always gave
+    assert shapes(3, image_size=64, sides=(0.2, 0.3)).name.endswith("&sides=0.2,0.3")
+
+
+@pytest.mark.parametrize("sides", [(0.0, 0.5), (0.6, 0.5), (0.5, 1.1), (0.02, 0.5)])
+def test_wrong_sides_are_errors(sides):
+    with pytest.raises(InputError, match="two parts of the image's"):
+        shapes(2, image_size=100, sides=sides)
+
+
 def test_wrong_sizes_and_counts_are_errors():
     with pytest.raises(InputError, match="between 32 and 4096, not 8"):
         shapes(2, image_size=8)

@@ -1,7 +1,7 @@
 """First of three: a narrow OverFeat learns which shape a window shows.
 
 kerasdet train zoo/overfeat_shapes/classify.py
-kerasdet evaluate runs/overfeat_shapes_classifier-1 --data 'crops:shapes:test?count=500&size=160&objects=1'
+kerasdet evaluate runs/overfeat_shapes_classifier-1 --data 'shapes:test?count=400&size=160&sides=0.3,0.9'
 """
 
 import kerasdet
@@ -23,8 +23,8 @@ def recipe():
     return kerasdet.Recipe(
         model=overfeat_shapes_classifier,
         task="classification",
-        train="crops:shapes:train?count=6000&size=160&objects=1",
-        val="crops:shapes:val?count=500&size=160&objects=1",
+        train="shapes:train?count=6000&size=160&sides=0.3,0.9",
+        val="shapes:val?count=500&size=160&sides=0.3,0.9",
         epochs=8,
         batch_size=32,
         augment="overfeat",
