@@ -11,7 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasdet.cli_data import SPECS, Classes, data_app, import_quietly, load_examples
+from kerasdet.cli_data import Classes, data_app, import_quietly, load_examples
+from kerasdet.cli_options import (
+    BACKENDS,
+    Backend,
+    Data,
+    ImageSize,
+    Model,
+    Regions,
+    Strict,
+    Weights,
+    numbers,
+)
+from kerasdet.cli_train import train
 from kerasdet.errors import InputError, KerasdetError
 
 app = typer.Typer(
@@ -20,218 +32,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(train)
 app.add_typer(data_app, name="data")
 
-_BACKENDS = ("tensorflow", "jax")
 _INSTALL = {"jax": "'kerasdet[jax]'"}
 
-Data = Annotated[str, typer.Option("--data", help=f"Data: {SPECS}.", show_default=False)]
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run folder, a .keras file, an export's folder, or a name (with pretrained weights).",
-        show_default=False,
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
-]
-ImageSize = Annotated[
-    str | None,
-    typer.Option(
-        "--image-size",
-        metavar="SIDE|HxW",
-        help="Size of the network's input, for one that takes several.",
-    ),
-]
-Regions = Annotated[
-    str | None,
-    typer.Option(
-        "--regions",
-        help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
-    ),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
-
-
-def _backend(name: str | None):
-    if name is None:
-        return
-    if name not in _BACKENDS:
-        raise typer.BadParameter(f"wants tensorflow or jax, not {name}")
-    if "keras" in sys.modules and os.environ.get("KERAS_BACKEND") != name:
-        raise typer.BadParameter("must be chosen before Keras is imported")
-    os.environ["KERAS_BACKEND"] = name
-
-
-Backend = Annotated[
-    str | None,
-    typer.Option(
-        "--backend", help="Keras back end: tensorflow or jax.", callback=_backend, is_eager=True
-    ),
-]
 Score = Annotated[float, typer.Option("--score", min=0, max=1, help="Least score shown.")]
-
-
-@app.command()
-def train(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL|RECIPE.py", help="A model's name or a recipe file.", show_default=False
-        ),
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", help=f"Training data: {SPECS}.")] = None,
-    val: Annotated[
-        str | None, typer.Option("--val", help="Data measured on after every epoch.")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Fills {data_dir} in a recipe's data.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Start from: a pretrained set's name, 'default', or a weight file."),
-    ] = None,
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Run folder whose weights layers of the same name and shapes start from."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="steps, cosine or poly.")] = None,
-    milestones: Annotated[
-        str | None, typer.Option(help="Epochs at which the rate changes: 80,100.")
-    ] = None,
-    scales: Annotated[
-        str | None, typer.Option(help="Its factor at each; 0.1 if not said: 2,0.1.")
-    ] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(min=0)] = None,
-    warmup_power: Annotated[
-        float | None, typer.Option(min=0, help="1: a line; 4: as darknet's burn_in.")
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option(min=0)] = None,
-    augment: Annotated[
-        str | None, typer.Option(help="ssd, yolo_v1, yolo_v2, flip, default (the model's) or none.")
-    ] = None,
-    image_size: ImageSize = None,
-    multi_scale: Annotated[
-        str | None,
-        typer.Option(
-            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride."
-        ),
-    ] = None,
-    classification_data: Annotated[
-        str | None, typer.Option(help="Images with labels alone, for joint training.")
-    ] = None,
-    regions: Regions = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")
-    ] = None,
-    rule: Annotated[str | None, typer.Option(help="voc07, voc10 or coco.")] = None,
-    cache: Annotated[bool | None, typer.Option(help="Keep decoded images in memory.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
-    output: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
-    strict: Strict = False,
-    backend: Backend = None,
-):
-    """Train by a recipe file, or a model by name on any data; or --resume a run."""
-    import_quietly(data=True)
-    from kerasdet import runs, training
-    from kerasdet.opening import sides
-
-    if resume is not None:
-        if target is not None or data is not None:
-            raise typer.BadParameter("--resume takes everything but --epochs from the run folder")
-        _finished(training.resume(resume, epochs=epochs))
-        return
-    given: dict[str, Any] = {
-        "train": data,
-        "val": val,
-        "pretrained": True if weights == "default" else weights,
-        "start_from": start_from,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "milestones": _numbers(milestones),
-        "scales": _numbers(scales),
-        "warmup_epochs": warmup_epochs,
-        "warmup_power": warmup_power,
-        "image_size": sides(image_size) if image_size else None,
-        "multi_scale": _sizes(multi_scale),
-        "classification_train": classification_data,
-        "regions": regions,
-        "weight_decay": weight_decay,
-        "precision": precision,
-        "rule": rule,
-        "cache": cache,
-        "seed": seed,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if augment is not None:
-        given["augment"] = None if augment == "none" else augment
-    if target is None:
-        raise typer.BadParameter("say a model's name or a recipe file, or --resume RUN")
-    recipe_file = Path(target) if target.endswith(".py") else None
-    if recipe_file is not None:
-        recipe = training.replaced(runs.read_recipe(recipe_file), given)
-    elif data is None:
-        raise typer.BadParameter(f"training {target} wants --data: {SPECS}")
-    else:
-        recipe = training.Recipe(model=target, **given)
-    run = training.train(
-        recipe, data_dir=data_dir, output=output, recipe_file=recipe_file, strict=strict
-    )
-    _finished(run)
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(word) for word in text.split(",") if word.strip()]
-    except ValueError as error:
-        raise typer.BadParameter(f"wants numbers separated by commas, not {text!r}") from error
-
-
-def _sizes(text: str | None) -> list[int] | None:
-    """320,416,608 as it stands; 320-608 by 32, the stride of every network here with several."""
-    if text is None:
-        return None
-    if match := re.fullmatch(r"(\d+)-(\d+)", text.strip()):
-        return list(range(int(match[1]), int(match[2]) + 1, 32))
-    return [int(size) for size in _numbers(text) or []]
-
-
-def _finished(run: Path):
-    from kerasdet import runs
-
-    print(f"\nRun folder: {run}")
-    for name in (
-        "weights/best.weights.h5",
-        "weights/last.weights.h5",
-        "metrics.csv",
-        "plots/metrics.png",
-    ):
-        if (run / name).exists():
-            print(f"  {run / name}")
-    if (run / "result.json").exists():
-        metrics = runs.read_json(run / "result.json", "a result")["evaluation"]["metrics"]
-        print(
-            "Best weights: "
-            + ", ".join(
-                f"{name} {value:.3f}" for name, value in metrics.items() if value is not None
-            )
-        )
-    print(f"TensorBoard: tensorboard --logdir {run / 'tb'}")
 
 
 @app.command()
@@ -322,6 +128,7 @@ def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, An
     from kerasdet import data, voting
     from kerasdet.classifier import VIEWS
     from kerasdet.data.epochs import size_of
+    from kerasdet.data.progress import track
     from kerasdet.data.source import load_images
 
     if views not in VIEWS:
@@ -338,9 +145,8 @@ def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, An
         classifier.compile()
         metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
     else:
-        metrics = voting.accuracy(
-            lambda image: classifier.vote(image, views), examples.as_numpy_iterator()
-        )
+        images = track(examples.as_numpy_iterator(), "Voting", total=size_of(examples))
+        metrics = voting.accuracy(lambda image: classifier.vote(image, views), images)
     print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     return {"data": name, "views": views, "metrics": metrics}
 
@@ -428,6 +234,8 @@ def compress(
 ):
     """Make a Fast R-CNN smaller and faster: each large layer becomes two, by truncated SVD."""
     import_quietly()
+    from rich.console import Console
+
     from kerasdet.opening import open_model
 
     if output.suffix != ".keras":
@@ -435,7 +243,8 @@ def compress(
     detector = open_model(model, weights=weights)
     if not hasattr(detector, "compress"):
         raise InputError(f"Wanted a Fast R-CNN to compress, but {model} is a {detector.name}.")
-    smaller = detector.compress(fc6=fc6 or None, fc7=fc7 or None)
+    with Console(stderr=True).status("Decomposing the large layers..."):
+        smaller = detector.compress(fc6=fc6 or None, fc7=fc7 or None)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f"{output.stem}.partial.keras")  # never half a file by its name
     smaller.save(partial)
@@ -463,7 +272,7 @@ def bench(
     detector = open_model(model, weights=weights, image_size=image_size)
     height, width = detector.image_size
     print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
-    for size in [int(number) for number in _numbers(batch_sizes) or []]:
+    for size in [int(number) for number in numbers(batch_sizes) or []]:
         images = np.random.default_rng(0).integers(0, 256, (size, height, width, 3)).astype("uint8")
         detector.detect(images)
         seconds = []
@@ -512,7 +321,7 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(2)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing not in _BACKENDS:
+        if missing not in BACKENDS:
             raise
         print(
             f"kerasdet: this wants {missing}, which is not installed: "

@@ -21,7 +21,7 @@ def object_crops(examples: tf.data.Dataset, *, context: float = 1.25) -> tf.data
 
     Returns:
         The data set (`kerasdet.data.classification`), by image and row; `image_id` is the image's,
-        a `#` and the row from 0 on.
+        a `#` and the row from 0 on. Its `problems` begin with those of the detection set.
 
     Raises:
         InputError: if the examples have no records, as those of `from_tfds` have not, there is no
@@ -54,9 +54,11 @@ def object_crops(examples: tf.data.Dataset, *, context: float = 1.25) -> tf.data
         image = read_image(record.path) if examples.pixels is None else examples.pixels(number)
         return np.ascontiguousarray(_cut(image, record.boxes[row], context))
 
+    inspector = ex.Inspector()
+    inspector.problems += examples.problems
     name = f"crops:{examples.name}"
     return classification.labelled_images(
-        crops, examples.class_names, ex.Inspector(), name, pixels=pixels
+        crops, examples.class_names, inspector, name, pixels=pixels
     )
 
 

@@ -59,9 +59,12 @@ def test_crops_of_files_are_their_pixels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), "uint8")
     Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n")  # 16..24, 6..14
-    examples = data.load(f"yolo:{tmp_path / 'images'},{tmp_path / 'labels'}")
-    (crop,) = crops(examples, context=1)
+    words = f"yolo:{tmp_path / 'images'},{tmp_path / 'labels'}"
+    (crop,) = crops(data.load(words), context=1)
     np.testing.assert_array_equal(crop["image"], pixels[6:14, 16:24])
+    with (tmp_path / "labels" / "a.txt").open("a") as file:
+        file.write("0 0.5 0.5 -0.2 0.4\n")
+    assert [problem.row for problem in data.load_images(f"crops:{words}").problems] == ["line 2"]
 
 
 def test_the_shell_names_crops_by_a_word_before_the_datas():

@@ -42,6 +42,8 @@ LEVELS = {
     "opening": 6,
     "cli": 6,
     "cli_data": 6,
+    "cli_options": 6,
+    "cli_train": 6,
     "__main__": 6,
 }
 # Inside one level, who may see whom; everything else there is strangers.
@@ -57,6 +59,12 @@ BESIDE = {
     ("training", "recipe"),
     ("cli", "opening"),
     ("cli", "cli_data"),
+    ("cli", "cli_options"),
+    ("cli", "cli_train"),
+    ("cli_options", "cli_data"),
+    ("cli_train", "cli_data"),
+    ("cli_train", "cli_options"),
+    ("cli_train", "opening"),
     ("cli_data", "opening"),
     ("__main__", "cli"),
 }

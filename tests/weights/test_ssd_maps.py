@@ -11,6 +11,7 @@ from kerasdet.errors import InputError
 from kerasdet.layers.default_boxes import RELEASED
 from kerasdet.weights.assign import variable_names
 from kerasdet.weights.caffe_file import CaffeModel, PriorBox
+from kerasdet.weights.darknet_file import write_darknet
 from kerasdet.weights.maps import ssd
 
 
@@ -218,6 +219,12 @@ def test_other_networks_are_refused_by_what_they_have():
         ssd.from_torch({"layer1": np.zeros(2), "layer2": np.zeros(3)})
     with pytest.raises(InputError, match="its layers with weights are res2a"):
         ssd.from_caffe(CaffeModel("", {"res2a": [np.zeros(2)]}, {}, {}))
+
+
+def test_a_file_of_another_program_is_refused_by_its_name(tmp_path):
+    write_darknet(tmp_path / "yolo.weights", [np.zeros(9, "f4")])
+    with pytest.raises(InputError, match=r"holds weights of darknet; SSD's come as torch \.pth"):
+        ssd.read_ssd(tmp_path / "yolo.weights")
 
 
 def test_heads_that_disagree_on_the_classes_are_refused():

@@ -93,7 +93,11 @@ def read_ssd(path: str | Path) -> SSDWeights:
         return from_caffe(read_caffe(path), source=str(path))
     if kind == "hdf5":
         return SSDWeights(*vgg16.from_keras(path))
-    raise InputError(f"{path} is a whole Keras model; load it with keras.saving.load_model.")
+    if kind == "keras":
+        raise InputError(f"{path} is a whole Keras model; load it with keras.saving.load_model.")
+    raise InputError(
+        f"{path} holds weights of {kind}; SSD's come as torch .pth, .caffemodel or Keras .weights.h5."
+    )
 
 
 def load(model, weights: SSDWeights, *, source="the weights", classes=None) -> Assigned:

@@ -1,0 +1,69 @@
+"""Options that several of the shell's commands take."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli_data import SPECS
+
+BACKENDS = ("tensorflow", "jax")
+
+Data = Annotated[str, typer.Option("--data", help=f"Data: {SPECS}.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a .keras file, an export's folder, or a name (with pretrained weights).",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="SIDE|HxW",
+        help="Size of the network's input, for one that takes several.",
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        "--regions",
+        help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
+
+
+def _backend(name: str | None):
+    if name is None:
+        return
+    if name not in BACKENDS:
+        raise typer.BadParameter(f"wants tensorflow or jax, not {name}")
+    if "keras" in sys.modules and os.environ.get("KERAS_BACKEND") != name:
+        raise typer.BadParameter("must be chosen before Keras is imported")
+    os.environ["KERAS_BACKEND"] = name
+
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help="Keras back end: tensorflow or jax.", callback=_backend, is_eager=True
+    ),
+]
+
+
+def numbers(text: str | None) -> list[float] | None:
+    """Numbers separated by commas; None as it is."""
+    if text is None:
+        return None
+    try:
+        return [float(word) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise typer.BadParameter(f"wants numbers separated by commas, not {text!r}") from error
