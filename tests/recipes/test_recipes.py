@@ -62,9 +62,12 @@ def test_the_shapes_recipes_train(name):
 
 def test_the_joint_recipe_trains_on_boxes_and_labels():
     recipe = runs.read_recipe(ZOO / "yolo9000_shapes" / "recipe.py")
-    boxes = data.shapes(6, image_size=128, classes=("ellipse", "rectangle", "triangle"))
+    boxes = data.shapes(6, image_size=128, classes=("ellipse", "rectangle", "star"))
     labels = data.load_images("shapes:train?count=6&size=128")
     model = recipe.build(boxes.class_names)
+    first = runs.read_recipe(ZOO / "yolo9000_shapes" / "boxes.py")
+    assert (first.nodes, first.train) == (recipe.nodes, recipe.train)
+    assert model.start_from(first.build(boxes.class_names)) == []
     coarse = model.tree.read_map(recipe.nodes)
     assert [model.class_names[node] for node in coarse] == ["smooth", "angular", "angular"]
     boxes = data.relabelled(boxes, coarse, model.class_names)

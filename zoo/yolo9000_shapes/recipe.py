@@ -2,7 +2,7 @@
 
     kerasdet train zoo/yolo9000_shapes/boxes.py
     kerasdet train zoo/yolo9000_shapes/recipe.py
-    kerasdet evaluate runs/yolo9000_shapes-1 --data 'shapes:test?count=300&size=128' --match-names
+    kerasdet evaluate runs/yolo9000_shapes-1 --data 'shapes:unseen?count=300&size=128' --match-names
 
 Boxes come with a coarse label, "smooth" or "angular", and there are none around triangles and crosses;
 five kinds of shapes come as images of one shape with its label and no box. Whatever the network
