@@ -150,10 +150,13 @@ def _bin_edges(pool_size):
 
 
 def _longest_bin(side, pool_size) -> int:
-    """Cells of the longest bin of a region that lies inside a map with that side."""
+    """Cells of the longest bin of a region that lies inside the image of a map with that side.
+
+    Such a region has up to one cell more than the map, as pixel 799 of 800 is rounded to cell 50.
+    """
     side = side or _UNKNOWN_SIDE
     lower, upper = _bin_edges(pool_size)
-    return min(int((upper - lower)[1 : side + 1].max()), side)
+    return min(int((upper - lower)[1 : side + 2].max()), side)
 
 
 def _summed(values, places, maps):

@@ -18,7 +18,7 @@ from keras import ops
 
 from kerasdet.layers.in_pieces import in_pieces
 
-# Numbers in a large table, 256 MB: all sizes for VGG16's map of an 800x600 image take 218, and as
+# Numbers in a large table, 256 MB: all sizes for VGG16's map of an 800x600 image take 245, and as
 # much again while they are put together.
 _LARGE_TABLE = 2**26
 

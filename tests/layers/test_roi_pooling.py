@@ -331,11 +331,20 @@ def test_inputs_of_another_shape_are_refused(maps, regions, said):
         ROIPooling(2, 1.0)(np.zeros(maps, "float32"), np.zeros(regions, "float32"))
 
 
-def test_tables_are_made_for_the_longest_bin_inside_the_map():
-    """7 bins of 30 cells are 4.29 long: cells 8 to 13; of 38, 10 to 17; of 50 all reach 8."""
-    assert [roi_pooling._longest_bin(side, 7) for side in (5, 30, 38, 50)] == [2, 6, 7, 8]
-    assert roi_pooling._longest_bin(57, 7) == 10  # 48 to 58, see above
-    assert roi_pooling._longest_bin(13, 1) == 13
+@pytest.mark.parametrize("pool_size", [1, 3, 6, 7])
+@pytest.mark.parametrize("side", [5, 13, 30, 38, 50, 57])
+def test_tables_are_made_for_the_longest_bin_inside_the_image(side, pool_size):
+    """Of every region whose corners are in an image of `side` cells, its far edge among them."""
+    longest = 0
+    for first in range(side + 1):
+        for last in range(first, side + 1):
+            size = np.float32(last - first + 1) / np.float32(pool_size)
+            for part in range(pool_size):
+                start = first + int(np.floor(np.float32(part) * size))
+                end = first + int(np.ceil(np.float32(part + 1) * size))
+                longest = max(longest, min(end, side) - min(start, side))
+    assert roi_pooling._longest_bin(side, pool_size) in (longest, longest + 1)
+    assert roi_pooling._longest_bin(50, 7) == 9  # 51 cells: 21 to 30
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What each ingredient of OverFeat brings on shapes it has not seen, as the paper's table 2 shows it.
 
-    python zoo/overfeat_shapes/table.py runs
+    python zoo/overfeat_shapes/table.py runs          # on `test`
+    python zoo/overfeat_shapes/table.py runs val      # on what settings are chosen by
 
 `runs` holds overfeat_shapes_classifier-1, overfeat_shapes_localiser-1 and overfeat_shapes-1.
 """
@@ -11,13 +12,15 @@ from pathlib import Path
 import kerasdet
 from kerasdet import data, evaluation, runs, voting
 
-SCALES = ((263, 263), (327, 327), (423, 423))
+# One shape an image, of three to nine tenths of its side.
+LARGE = "size=160&sides=0.3,0.9"
+SCALES = ((247, 247), (279, 279), (343, 343))
 ONE = SCALES[:1]
 # Shapes are a tenth to six tenths of a whole image.
 WIDE = ((263, 263), (423, 423), (679, 679))
 
 
-def main(folder):
+def main(folder, split="test"):
     """Prints one line a setting."""
     print("| task | setting | figure |\n| --- | --- | --- |")
     for name, measure in (
@@ -25,13 +28,12 @@ def main(folder):
         ("overfeat_shapes_localiser-1", localisation),
         ("overfeat_shapes-1", detection),
     ):
-        measure(runs.open_run(folder / name))
+        measure(runs.open_run(Path(folder) / name), split)
 
 
-def classification(classifier):
-    """Top-1 error on images of which a shape takes half the side, where the classifier learned from 0.8."""
-    scenes = data.load("shapes:test?count=400&size=160&objects=1")
-    examples = data.object_crops(scenes, context=2)
+def classification(classifier, split):
+    """Top-1 error on images of one shape."""
+    examples = data.load_images(f"shapes:{split}?count=2000&{LARGE}")
     model = kerasdet.OverFeat(
         class_names=classifier.class_names,
         network="fast",
@@ -61,20 +63,20 @@ def votes(model, image, scales):
     ]
 
 
-def localisation(model):
+def localisation(model, split):
     """ILSVRC's localisation error with one guess: the class wrong, or IoU below 0.5."""
-    examples = data.load("shapes:test?count=200&size=160&objects=1")
+    examples = data.load(f"shapes:{split}?count=400&objects=1&{LARGE}")
     for fine, stride in ((False, "coarse"), (True, "fine")):
         model.fine = fine
-        for name, scales in (("one scale", WIDE[1:2]), ("three scales", WIDE)):
+        for name, scales in (("one scale", ONE), ("three scales", SCALES)):
             model.scales = scales
             error = evaluation.evaluate_localization(model, examples, top=1).error
             print(f"| localisation | {name}, {stride} stride | error {100 * error:.1f} % |")
 
 
-def detection(model):
+def detection(model, split):
     """AP50 on images of up to five shapes."""
-    examples = data.load("shapes:test?count=200&size=160")
+    examples = data.load(f"shapes:{split}?count=200&size=160")
     for scales, fine, merge, setting in (
         (WIDE, True, "greedy", "three scales, fine stride, greedy merge"),
         (WIDE, True, "nms", "three scales, fine stride, NMS"),
@@ -88,4 +90,4 @@ def detection(model):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*sys.argv[1:])
