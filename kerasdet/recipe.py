@@ -47,7 +47,8 @@ class Recipe:
             class (`FastRCNN.adapt_targets`), which looks at all images once before training.
         pretrained: as in `kerasdet.zoo`; only with a name as model.
         start_from: run folder of an earlier training, from whose best weights every layer of the same
-            name and shapes starts (`Detector.start_from`); `{data_dir}` is filled in.
+            name and shapes starts (`Detector.start_from`), in place of `pretrained`; `{data_dir}` is
+            filled in.
         epochs: passes over `train`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
@@ -169,10 +170,11 @@ class Recipe:
         """
         if not isinstance(self.model, str):
             return self.model(list(class_names))
+        pretrained = self.pretrained if self.start_from is None else False
         if image_names is None:
-            return zoo.build(self.model, class_names=class_names, pretrained=self.pretrained)
+            return zoo.build(self.model, class_names=class_names, pretrained=pretrained)
         tree = WordTree.joined(class_names, image_names)
-        return zoo.build(self.model, tree=tree, pretrained=self.pretrained)
+        return zoo.build(self.model, tree=tree, pretrained=pretrained)
 
     def optimizer_settings(self, steps: int) -> dict[str, Any]:
         """What the model's `compile` wants, the schedule counted in optimizer steps.

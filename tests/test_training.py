@@ -209,6 +209,14 @@ def test_layers_for_other_classes_start_afresh(whole_run, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(new.kernel), np.asarray(old.kernel))
 
 
+def test_a_run_to_start_from_takes_the_place_of_published_weights():
+    """Which are not looked for, and here could not be found."""
+    recipe = Recipe(
+        model="darknet19", train="shapes", pretrained="no/such.weights", start_from="runs/first"
+    )
+    assert recipe.build(["a", "b", "c"]).num_classes == 3
+
+
 def test_what_a_run_cannot_start_from_is_refused_before_anything_is_written(tmp_path):
     recipe = training.replaced(runs.read_recipe(TINY), {"start_from": str(tmp_path / "none")})
     with pytest.raises(InputError, match="none"):

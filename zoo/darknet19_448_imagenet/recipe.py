@@ -3,7 +3,7 @@
     kerasdet train zoo/darknet19_448_imagenet/recipe.py --data-dir DIR
     # DIR holds train/ and val/, a folder a class
 
-Start it from the network trained at 224: --weights runs/darknet19-1/weights/best.weights.h5
+Start it from a network trained here at 224: --start-from runs/darknet19-1
 Paper: top-1 76.5, top-5 93.3 (Redmon and Farhadi, YOLO9000, sec. 3). Not yet trained here.
 Schedule: the paper's: 10 epochs from 1e-3; the polynomial is darknet19_448.cfg's.
 """

@@ -5,6 +5,7 @@
     kerasdet evaluate runs/yolo_v2-1 \
         --data voc:DIR/VOC2007:test --rule voc07
 
+Start it from a classifier trained here: --start-from runs/darknet19-2
 Paper: 76.8 at 416 pixels, 78.6 at 544 (Redmon and Farhadi, YOLO9000, table 3). Not yet trained here.
 Schedule: the paper's, sec. 2: 160 epochs at 1e-3, a tenth at 60 and at 90. yolov2-voc.cfg trains for
 80 200 iterations of 64, 310 epochs, a tenth at 155 and 232; its burn_in of 1000 iterations is kept.
