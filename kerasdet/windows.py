@@ -58,7 +58,7 @@ def objects_of_windows(windows, boxes, labels, *, smallest, part, share=0.5) -> 
         boxes: (B, G, 4) xyxy in the same units, padded.
         labels: (B, G), -1 for a padded row.
         smallest: least longer side of an object that a window is about.
-        part: of the object's area; an object with more of it inside is near.
+        part: of the object's area or of the window's; an object with more of it inside is near.
         share: of the object's area that has to be inside (half of it: sec. 4.2).
 
     Returns:
@@ -70,11 +70,11 @@ def objects_of_windows(windows, boxes, labels, *, smallest, part, share=0.5) -> 
     one, other = windows[None, :, None], boxes[:, None]  # (1, N, 1, 4) and (B, 1, G, 4)
     sides = ops.minimum(one[..., 2:], other[..., 2:]) - ops.maximum(one[..., :2], other[..., :2])
     inside = ops.prod(ops.maximum(sides, 0), axis=-1)  # (B, N, G)
-    of_object = box_ops.area(other)
+    of_object, of_window = box_ops.area(other), box_ops.area(one)
     there = ops.expand_dims(labels >= 0, 1) & (of_object > 0)  # (B, 1, G)
     longer = ops.max(other[..., 2:] - other[..., :2], axis=-1)
     about = there & (longer >= smallest) & (inside >= share * of_object)
-    near = there & (inside > part * of_object)
+    near = there & (inside > part * ops.minimum(of_object, of_window))
     apart = (one[..., :2] + one[..., 2:] - other[..., :2] - other[..., 2:]) / 2
     distance = ops.sum(ops.square(apart), axis=-1)
     owner = ops.argmin(ops.where(about, distance, float("inf")), axis=2)

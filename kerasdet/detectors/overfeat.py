@@ -23,8 +23,8 @@ Where the paper is silent, this was chosen:
   has 256. It looks at every offset of the last pooling, as the classifier does.
 - A window is about the object whose centre is nearest to its own, among those at least half of
   whose area is inside it and whose longer side is at least a quarter of the window's. It is
-  background if no object has more than a quarter of its area in it, so that a window inside a
-  large object is background as well; what is between teaches nothing.
+  background if no object has more than a quarter in it, of the object's area or of the window's;
+  what is between teaches nothing.
 - Background is a class of its own layer, so that a classifier's rows are used as they are.
 - The negatives of an image: the background windows that look most like a class, and some at random,
   in numbers of one's own; the loss is a mean over them and all windows about objects.
@@ -101,7 +101,8 @@ class OverFeat(Detector):
         candidate_score: least probability of a box that is to be merged.
         max_candidates: boxes of an image that are merged, the best.
         smallest: least longer side of an object that a window is about, in shares of the window's.
-        part: of an object's area: a window with no more of any object in it is background.
+        part: of an object's area, or of the window's: a window with no more of any object in it is
+            background.
         worst_negatives: background windows of an image learned from because they look like a class.
         random_negatives: others, drawn at random.
         box_weight: of the boxes' loss.
