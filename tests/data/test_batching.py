@@ -183,6 +183,7 @@ def make(request):
     return lambda **more: pipeline(source(), MODEL, 4, augment="flip", **{**options, **more})
 
 
+@pytest.mark.slow
 def test_an_epoch_is_the_same_wherever_the_run_began(make):
     run = make(seed=3)
     epochs = [epoch(run), epoch(run)]
@@ -219,6 +220,7 @@ def test_multi_scale_draws_a_new_size_every_few_batches():
     assert seen <= set(SCALES["multi_scale"])
 
 
+@pytest.mark.slow
 def test_sizes_and_images_are_the_same_where_a_run_is_resumed():
     run = pipeline(reader(), MODEL, 2, seed=3, **SCALES)
     epochs = [epoch(run) for _ in range(3)]

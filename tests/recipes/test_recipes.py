@@ -48,11 +48,11 @@ def train_on(model, recipe, batches):
 @pytest.mark.parametrize(
     "name",
     [
-        "overfeat_shapes",
         "ssd_shapes",
-        "yolo_v1_shapes",
-        "yolo_v2_shapes",
-        pytest.param("fast_rcnn_shapes", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("fast_rcnn_shapes", "overfeat_shapes", "yolo_v1_shapes", "yolo_v2_shapes")
+        ),
     ],
 )
 def test_the_shapes_recipes_train(name):
