@@ -9,7 +9,6 @@ import pytest
 from keras import ops
 
 from kerasdet import memory
-from kerasdet.backbones.overfeat import Convolution, Layout
 from kerasdet.classifier import Classifier
 from kerasdet.compiling import compiled
 from kerasdet.detectors.overfeat import OverFeat, threshold_of
@@ -92,62 +91,47 @@ def test_dense_outputs_are_the_networks_on_each_window_alone(network, size, wind
             assert expected.std(axis=(0, 1, 2)).min() > 5e-3  # windows that differ
 
 
-@pytest.mark.parametrize(("network", "size"), [("accurate", (281, 317)), ("fast", (305, 321))])
-def test_offset_pooling_and_interleaving_give_what_each_windows_cells_give(network, size):
-    """All weights: the trunk's map cut at every position, pooled plainly, classified by itself."""
-    model = shaken(OverFeat(network=network, **NARROW))
-    maps = model.get_layer(f"conv{len(model.layout.convolutions)}_relu").output
-    lower = keras.Model(model.input, maps)
-    image = noise(1, *size, 3)
-    cells = ops.convert_to_numpy(lower(image))[0]
-    dense = raw(model, image)
-    side = model.layout.shrinkage + 1
-    rows, columns = dense["classes"].shape[1:3]
-    assert (rows, columns) == tuple(s - side + 1 for s in cells.shape[:2])
-    pieces = np.stack(
-        [cells[i : i + side, j : j + side] for i in range(rows) for j in range(columns)]
-    )
-    model.fine = False  # plain pooling, nothing interleaved
-    alone = numpy(keras.Model(maps, model.output)(pieces))
-    for name, value in dense.items():
-        np.testing.assert_allclose(value, alone[name].reshape(value.shape), atol=1e-4)
-
-
-# Windows of 27 pixels every 4; two layers of padded 3x3 reach 2 cells over the edge.
-PADDED = Layout(
-    (Convolution(6, 5, stride=2, pool=2), Convolution(8, 3), Convolution(8, 3)),
-    last_pool=3,
-    kernel=2,
-    hidden=(12, 10),
-    window=27,
-)
-
-
 @pytest.mark.parametrize("boxes_per_class", [False, True])
-def test_a_window_with_its_surroundings_gives_what_the_image_gives_there(boxes_per_class):
-    model = OverFeat(
-        num_classes=3,
-        network=PADDED,
-        box_hidden=(8, 6),
-        boxes_per_class=boxes_per_class,
-        image_size=40,
-    )
-    shaken(model)
-    image = noise(47, 59, 3)
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [
+        ("accurate", (245, 257)),
+        ("accurate", (281, 317)),
+        ("fast", (247, 279)),
+        ("fast", (305, 321)),
+    ],
+)
+def test_dense_outputs_are_the_networks_on_each_window_in_its_surroundings(
+    network, size, boxes_per_class
+):
+    """All weights, every position: a piece of the image, its window's cells alone, pooled plainly.
+
+    The 3x3 layers, all of one stride, reach a cell further each. So a piece is the window and as
+    many cells around it as there are such layers, or what the image has of them: where the image
+    ends both see the same padding.
+    """
+    model = shaken(OverFeat(network=network, boxes_per_class=boxes_per_class, **NARROW))
+    image = noise(*size, 3)
     dense = raw(model, image[None])
-    assert dense["boxes"].shape == (1, 6, 9, *([3] if boxes_per_class else []), 4)
-    step, side, around = 4, 27, 2
-    for i in range(6):
-        for j in range(9):
-            top, left = max(i - around, 0), max(j - around, 0)
-            bottom, right = (step * (k + around) + side for k in (i, j))
-            # A piece that does not reach the image's end must be followed by whole cells.
-            piece = image[top * step : min(bottom, 47), left * step : min(right, 59)]
-            alone = numpy(model(piece[None]))
-            for name, value in dense.items():
-                np.testing.assert_allclose(
-                    value[0, i, j], alone[name][0, i - top, j - left], atol=1e-4
-                )
+    around = sum(layer.kernel == 3 for layer in model.layout.convolutions)
+    assert around == {"accurate": 4, "fast": 3}[network]
+    maps = model.get_layer(f"conv{len(model.layout.convolutions)}_relu").output
+    trunk = keras.Model(model.input, maps)
+    step, side, cells = model.step, model.layout.window, model.layout.shrinkage + 1
+    windows = []
+    rows, columns = dense["classes"].shape[1:3]
+    for i, j in np.ndindex(rows, columns):
+        top, left = max(i - around, 0), max(j - around, 0)
+        bottom, right = (step * (k + around) + side for k in (i, j))
+        piece = image[top * step : bottom, left * step : right]
+        seen = ops.convert_to_numpy(trunk(piece[None], training=False))[0]
+        windows.append(seen[i - top : i - top + cells, j - left : j - left + cells])
+    model.fine = False  # plain pooling, nothing interleaved
+    alone = numpy(keras.Model(maps, model.output)(np.stack(windows)))
+    for name, value in dense.items():
+        expected = alone[name].reshape(value.shape)
+        np.testing.assert_allclose(value, expected, atol=1e-4)
+        assert expected.std(axis=(0, 1, 2)).min() > 5e-3  # windows that differ
 
 
 def test_where_the_windows_are_said_to_be_is_where_the_network_looks():
