@@ -238,7 +238,7 @@ def test_another_number_of_logits_is_refused():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.function is TensorFlow's")
-@pytest.mark.parametrize("rows", [0, 3, 50])
+@pytest.mark.parametrize("rows", [0, 3, 50, 203])
 def test_blocks_of_rows_in_a_graph_give_what_all_rows_give(rows):
     """Of few rows some blocks are empty; one block is far apart."""
     import tensorflow as tf
