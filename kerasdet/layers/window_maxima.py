@@ -2,8 +2,8 @@
 
 A two-dimensional sparse table: the maxima of all windows of a few heights and widths are computed
 once, each from two of the size before; a rectangle is then covered by windows that may overlap,
-two a side where lengths are powers of two, one where every length is in the table. A maximum has
-no rounding, so the answer is exact.
+two a side, or one where every length is in the table. A maximum has no rounding, so the answer is
+exact.
 
 The maps lie as rows (B * H * W, C). A window's maximum stands in the row of its first cell, so that
 a larger size is made by shifting all rows at once; windows that run over an edge of the map are
@@ -11,6 +11,7 @@ computed too, and never looked up.
 """
 
 import math
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,13 +55,21 @@ def choose_sizes(maps, tallest, widest, *, many=False) -> WindowSizes:
         many: spend memory on a larger table, so that each rectangle takes one look-up instead of
             four, or two.
     """
-    powers = WindowSizes(*(tuple(2**k for k in range(n.bit_length())) for n in (tallest, widest)))
+    few = WindowSizes(_fewest(tallest), _fewest(widest))
     if many and None not in maps.shape:
         heights, widths = tuple(range(1, tallest + 1)), tuple(range(1, widest + 1))
-        for sizes in (WindowSizes(heights, widths), WindowSizes(powers.heights, widths)):
+        for sizes in (WindowSizes(heights, widths), WindowSizes(few.heights, widths)):
             if math.prod((*maps.shape, len(sizes.heights), len(sizes.widths))) <= _LARGE_TABLE:
                 return sizes
-    return powers
+    return few
+
+
+def _fewest(longest):
+    """As few lengths as do if two of one length, overlapping, are to cover any up to the longest."""
+    lengths = [longest if longest <= 2 else -(-longest // 2)]
+    while lengths[0] > 1:
+        lengths.insert(0, lengths[0] // 2)  # twice this is the next, or one less
+    return tuple(lengths)
 
 
 def maxima(maps, rectangles: Rectangles, sizes: WindowSizes):
@@ -104,29 +113,33 @@ def places_of_maxima(maps, rectangles: Rectangles, sizes: WindowSizes, found):
 def _table(maps, sizes, *, with_places=False):
     """Maxima of windows of all sizes, perhaps their places, and where each size begins.
 
-    Row 0 is the empty rectangle's. All widths of one height lie together, so that the next height
-    is made at once; its starts are added to the widths'.
+    Row 0 is the empty rectangle's. Then all widths of the first height, of the second, ...
 
     Returns:
-        (rows, C) twice, the second None without places, and the rows at which the widths and the
-        heights begin, int32 of their number each.
+        (rows, C) twice, the second None without places, and the row at which each size begins, int32.
     """
     _, _, width, channels = ops.shape(maps)
     window, places = ops.reshape(maps, (-1, channels)), None
-    narrow = [(ops.zeros((1, channels), window.dtype), None)]
+    nothing = ops.zeros((1, channels), window.dtype), None
     if with_places:
         count = ops.size(maps)
         places = ops.reshape(ops.arange(count, dtype="int32"), (-1, channels))
-        narrow = [(narrow[0][0], ops.full((1, channels), count, "int32"))]
-    for i, columns in enumerate(sizes.widths):
-        if i:
-            window, places = _joined(window, places, columns - sizes.widths[i - 1])
-        narrow.append((window, places))
-    blocks = [_stacked(narrow)]
-    for j, rows in enumerate(sizes.heights[1:]):
-        blocks.append(_joined(*blocks[-1], (rows - sizes.heights[j]) * width))
-    starts = _ends(narrow[:-1]), _ends([(ops.zeros((0, channels)), None), *blocks[:-1]])
-    return *_stacked(blocks), starts
+        nothing = nothing[0], ops.full((1, channels), count, "int32")
+    across = [(window, places)]
+    for size, larger in pairwise(sizes.widths):
+        across.append(_grown(across[-1], size, larger))
+    parts = [nothing, *across]
+    for size, larger in pairwise(sizes.heights):
+        across = [_grown(each, size, larger, step=width) for each in across]
+        parts += across
+    return *_stacked(parts), _ends(parts[:-1])
+
+
+def _grown(windows, size, larger, step=1):
+    """Windows of a larger size, at most twice the size and one; `step` rows from cell to cell."""
+    distance = min(larger - size, size)
+    windows = _joined(*windows, distance * step)
+    return windows if size + distance == larger else _joined(*windows, step)
 
 
 def _stacked(parts):
@@ -196,8 +209,7 @@ class _Search:
         left, right, width, wide = ops.unstack(horizontal[:, :, None, :], 4, axis=1)
         row = ops.minimum(top + y * height, bottom - height)
         column = ops.minimum(left + x * width, right - width)
-        widths, heights = self.starts
-        start = ops.take(widths, wide) + ops.take(heights, tall)
+        start = ops.take(self.starts, tall * len(self.sizes.widths) + wide)
         rows = start + corner[:, :, None] + row * self.width + column
         return ops.where(ops.logical_and(top < bottom, left < right), rows, 0)
 
