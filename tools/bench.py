@@ -272,6 +272,10 @@ def main():
     unknown = set(arguments.parts) - set(parts)
     if unknown:
         parser.error(f"wanted some of {', '.join(parts)}, not {', '.join(sorted(unknown))}")
+    for name in ("darknet", "tree", "photos"):
+        path = getattr(arguments, name)
+        if path is not None and not path.exists():
+            parser.error(f"--{name} names {path}, which is not there")
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -147,8 +147,8 @@ def share(model, other) -> list[str]:
     """
     here, there = _by_layer(model), _by_layer(other)
     shared = [layer for layer in here if layer in there and _alike(here[layer], there[layer])]
-    first = next(iter(here))
-    if first not in shared:
+    first = next(iter(here), None)
+    if first is not None and first not in shared:
         wanted, came = (
             ", ".join(f"{name} {_shape(v.shape)}" for name, v in variables.items()) or "nothing"
             for variables in (here[first], there.get(first, {}))
