@@ -36,6 +36,7 @@ _NAMES = {
     "YOLO9000": "kerasdet.detectors.yolo9000",
     "YOLOv1": "kerasdet.detectors.yolo_v1",
     "YOLOv2": "kerasdet.detectors.yolo_v2",
+    "load": "kerasdet.opening",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]

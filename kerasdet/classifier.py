@@ -13,7 +13,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kerasdet import voting
+from kerasdet import (
+    schedules,  # noqa: F401  (a compiled model's rate is read back with it)
+    voting,
+)
 from kerasdet.backbones import extraction as extraction_trunks
 from kerasdet.backbones import overfeat
 from kerasdet.backbones.darknet19 import darknet19 as darknet19_trunk

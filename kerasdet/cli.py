@@ -75,9 +75,14 @@ def evaluate(
     import_quietly(data=True)
     from rich.console import Console
 
-    from kerasdet import evaluation
+    from kerasdet import evaluation, runs
+    from kerasdet.evaluation.evaluation import RULES
     from kerasdet.opening import open_model
 
+    if rule not in RULES:
+        raise typer.BadParameter(f"--rule wants {', '.join(RULES)}, not {rule}")
+    for path in filter(None, (json, plots and plots / "precision_recall.png")):
+        runs.check_writable(path)
     detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
     if not hasattr(detector, "detect"):
         numbers = _evaluate_classifier(detector, data, strict, limit, views)
@@ -167,25 +172,41 @@ def detect(
     import_quietly()
     from rich.progress import track
 
-    from kerasdet import visualize
+    from kerasdet import runs, visualize
     from kerasdet.images import read_image
     from kerasdet.opening import open_model, photos
 
     paths = photos(images)
+    pictures = _pictures(output, paths)
+    runs.check_writable(next(iter(pictures.values())))
     detector = open_model(model, weights=weights, image_size=image_size)
-    output.mkdir(parents=True, exist_ok=True)
-    lines = []
+    unread = []
     for path in track(paths, "Detecting", transient=True, disable=len(paths) < 3):
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except InputError as error:
+            unread.append(str(error))
+            continue
         (found,) = detector.detect(image, score_threshold=score)
-        drawn = visualize.save_image(
-            output / f"{path.stem}.png",
-            visualize.draw(image, found, class_names=detector.class_names),
-        )
-        lines.append(f"{path}: {found.count} found, drawn in {drawn}")
+        drawn = visualize.draw(image, found, class_names=detector.class_names)
+        visualize.save_image(pictures[path], drawn)
+        print(f"{path}: {found.count} found, drawn in {pictures[path]}")
         for box, value, name in zip(found.boxes, found.scores, found.names, strict=True):
-            lines.append(f"  {name:<16} {value:.2f}  [{', '.join(f'{edge:.0f}' for edge in box)}]")
-    print("\n".join(lines))
+            print(f"  {name:<16} {value:.2f}  [{', '.join(f'{edge:.0f}' for edge in box)}]")
+    if unread:
+        raise InputError(f"{len(unread)} of {len(paths)} photos left out: {' '.join(unread)}")
+
+
+def _pictures(folder, paths) -> dict[Path, Path]:
+    """Where each photo is drawn: its name, with a number where another's is the same."""
+    pictures: dict[Path, Path] = {}
+    for path in paths:
+        drawn, number = folder / f"{path.stem}.png", 1
+        while drawn in pictures.values() and path not in pictures:
+            number += 1
+            drawn = folder / f"{path.stem}-{number}.png"
+        pictures.setdefault(path, drawn)
+    return pictures
 
 
 @app.command()
@@ -236,10 +257,12 @@ def compress(
     import_quietly()
     from rich.console import Console
 
+    from kerasdet import runs
     from kerasdet.opening import open_model
 
     if output.suffix != ".keras":
         raise typer.BadParameter(f"wants a file that ends in .keras, not {output}")
+    runs.check_writable(output)
     detector = open_model(model, weights=weights)
     if not hasattr(detector, "compress"):
         raise InputError(f"Wanted a Fast R-CNN to compress, but {model} is a {detector.name}.")
@@ -269,10 +292,13 @@ def bench(
 
     from kerasdet.opening import open_model
 
+    sizes = [int(number) for number in numbers(batch_sizes) or []]
+    if not sizes or min(sizes) < 1:
+        raise typer.BadParameter(f"--batch-sizes wants whole numbers from 1 on, not {batch_sizes}")
     detector = open_model(model, weights=weights, image_size=image_size)
     height, width = detector.image_size
     print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
-    for size in [int(number) for number in numbers(batch_sizes) or []]:
+    for size in sizes:
         images = np.random.default_rng(0).integers(0, 256, (size, height, width, 3)).astype("uint8")
         detector.detect(images)
         seconds = []
@@ -314,7 +340,10 @@ def models():
 def main(arguments: list[str] | None = None) -> Any:
     """Runs the command; what the user can put right ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     try:
+        if backend not in BACKENDS:
+            raise InputError(f"KERAS_BACKEND wants {' or '.join(BACKENDS)}, not {backend}.")
         app(args=arguments)
     except KerasdetError as error:
         print(f"kerasdet: {error}", file=sys.stderr)

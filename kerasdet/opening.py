@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 
@@ -67,19 +68,49 @@ def _opened(model, weights):
 
         return export.load(path)
     if path.is_file():
-        if (form := recognise(path)) != "keras":
+        # A .keras that was cut short is an archive without an index, as a cut .pth is.
+        if path.suffix != ".keras" and (form := recognise(path)) != "keras":
             raise InputError(
                 f"{path} holds weights alone ({form}): name the model, and give the file by --weights."
             )
-        try:
-            return keras.saving.load_model(path)
-        except (ValueError, OSError, TypeError) as error:
-            raise InputError(f"Wanted a model saved as .keras, but {path}: {error}") from error
+        return _saved(path)
     if "/" in model or path.suffix:
         raise InputError(
             f"Wanted a run folder, a .keras file or a model's name; no such path: {model}."
         )
     return zoo.build(model, pretrained=weights or True)
+
+
+def _saved(path):
+    """The model of a `.keras` file, not compiled."""
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0][:200]
+        raise InputError(
+            f"Wanted a model saved as .keras, but {path} cannot be read: {reason}."
+        ) from error
+
+
+def load(path):
+    """A model as it was saved: a `.keras` file, a run folder or an exported SavedModel.
+
+    `keras.saving.load_model` does for a `.keras` file too once the model's class has been used, as
+    `kerasdet.SSD`.
+
+    Args:
+        path: the file or folder.
+
+    Returns:
+        The detector or `kerasdet.Classifier`, not compiled; of an export, what `kerasdet.export.load`
+        gives.
+
+    Raises:
+        InputError: if it is none of these, or damaged.
+    """
+    if not Path(path).exists():
+        raise InputError(f"Wanted a saved model, but there is nothing at {path}.")
+    return _opened(str(path), None)
 
 
 def default_boxes_of(model: str):

@@ -29,7 +29,12 @@ def create(output: Path, name: str, model, recipe_file=None) -> Path:
     """Makes the next free folder `<output>/<name>-<n>` with the network and the environment in it."""
     import keras
 
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Wanted a folder for runs, but {output} cannot be made: {error.strerror or error}."
+        ) from error
     taken = [
         int(m[1])
         for p in output.iterdir()
@@ -118,15 +123,22 @@ def open_run(run):
     """
     import keras
 
+    from kerasdet import zoo  # noqa: F401  (registers the detectors' classes)
+    from kerasdet.weights import keras_file
+
     run = Path(run)
     config = read_json(run / "model.json", "a run folder's network")
-    from kerasdet import zoo  # noqa: F401  (registers the detectors' classes)
-
-    model = keras.saving.deserialize_keras_object(config)
+    config.pop("compile_config", None)  # how it was trained is no part of what it finds
+    try:
+        model = keras.saving.deserialize_keras_object(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run / 'model.json'} is no network that a run writes.") from error
+    if not isinstance(model, keras.Model):
+        raise InputError(f"{run / 'model.json'} is no network that a run writes.")
     for name in ("best", "last"):
         weights = run / "weights" / f"{name}.weights.h5"
         if weights.is_file():
-            model.load_weights(weights)
+            keras_file.load(model, weights)
             return model
     raise InputError(f"{run} holds no weights yet: its first epoch has not ended.")
 
@@ -140,13 +152,22 @@ def epochs_done(run: Path) -> int:
     done = read_json(
         run / "backup" / "training_metadata.json", "a run's backup, made by its first epoch"
     )
-    if not (run / "backup" / "latest.weights.h5").is_file() or not isinstance(
-        done.get("epoch"), int
-    ):
+    if not _is_hdf5(run / "backup" / "latest.weights.h5") or not isinstance(done.get("epoch"), int):
         raise InputError(
             f"The backup in {run / 'backup'} is not whole, so the run cannot be resumed."
         )
     return done["epoch"]
+
+
+def _is_hdf5(path) -> bool:
+    """Whether a file is there that HDF5 opens, which it does not if the file was cut short."""
+    import h5py
+
+    try:
+        h5py.File(path).close()
+    except OSError:
+        return False
+    return True
 
 
 def read_json(path: Path, what: str) -> dict:
@@ -163,12 +184,34 @@ def read_json(path: Path, what: str) -> dict:
 
 
 def write_json(path: Path, content: dict):
-    """Writes a JSON object whole or not at all."""
+    """Writes a JSON object whole or not at all.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", "utf-8"
-    )
-    unfinished.replace(path)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, "utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def check_writable(path: Path):
+    """Refuses a file that could not be written, before the work is done whose result it is to hold.
+
+    Raises:
+        InputError: if it is a folder, or its folder is a file or may not be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"Cannot write {path}: it is a folder.")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise InputError(f"Cannot write {path}: {folder} is a file.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"Cannot write {path}: {folder} may not be written to.")
 
 
 # ---------------------------------------------------------------------- metrics.csv
@@ -179,7 +222,10 @@ def _rows(run: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if rows and not (rows[0].get("epoch") or "").isdecimal():
+        raise InputError(f"{path} wants a column 'epoch' of whole numbers, as training writes it.")
+    return rows
 
 
 def cut_metrics(run: Path, first_epoch: int):

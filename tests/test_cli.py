@@ -117,9 +117,63 @@ def test_detect_draws_each_photo_of_a_folder(capsys, tmp_path, model):
         assert drawn.size == (70, 50)
 
 
+def test_photos_of_one_name_are_drawn_apart_and_those_that_are_none_left_out(
+    capsys, tmp_path, model
+):
+    for folder, gray in (("a", 60), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((20, 30, 3), gray, "uint8")).save(tmp_path / folder / "x.png")
+    (tmp_path / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a photo")
+    drawn = tmp_path / "drawn"
+    code, out, err = run(
+        capsys, "detect", model, tmp_path / "a", tmp_path / "b", "--output", drawn, "--score", 1
+    )
+    assert code == 2
+    assert out.count("0 found") == 2
+    assert "1 of 3 photos left out" in err
+    assert "broken.jpg" in err
+    assert [Image.open(drawn / name).getpixel((15, 10))[0] for name in ("x.png", "x-2.png")] == [
+        60,
+        200,
+    ]
+
+
+def test_a_run_is_opened_by_a_process_that_did_not_train_it(tmp_path):
+    """Rates by steps, which a recipe takes if it says nothing, are kept with the network."""
+
+    def kerasdet(*arguments):
+        command = [sys.executable, "-m", "kerasdet", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    small = ("--batch-size", 4, "--image-size", 64, "--augment", "none")
+    kerasdet("train", "yolo_v2_small", "--data", DATA, "--epochs", 1, *small)
+    found = kerasdet("evaluate", "runs/yolo_v2_small-1", "--data", DATA)
+    assert "AP50" in found
+
+
+def test_results_that_could_not_be_written_are_refused_before_the_work(capsys, tmp_path, model):
+    (tmp_path / "file").write_text("")
+    Image.fromarray(np.zeros((20, 30, 3), "uint8")).save(tmp_path / "x.png")
+    for arguments in (
+        ["evaluate", model, "--data", DATA, "--json", tmp_path / "file" / "x.json"],
+        ["evaluate", model, "--data", DATA, "--json", tmp_path],
+        ["evaluate", model, "--data", DATA, "--plots", tmp_path / "file"],
+        ["detect", model, tmp_path / "x.png", "--output", tmp_path / "file"],
+        ["compress", model, tmp_path / "file" / "x.keras"],
+    ):
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert "Cannot write" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["evaluate", "{model}", "--data", DATA, "--rule", "voc12"], "--rule wants voc10"),
+        (["bench", "{model}", "--batch-sizes", "0"], "--batch-sizes wants"),
+        (["bench", "{model}", "--batch-sizes=-1,2"], "--batch-sizes wants"),
         (["evaluate", "nowhere/at-all", "--data", DATA], "no such path"),
         (["evaluate", "ssd301", "--data", DATA], "ssd300"),
         (["evaluate", "{model}", "--data", "voc:nowhere"], "nowhere"),

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdet import schedules  # noqa: F401  (a compiled model's rate is read back with it)
 from kerasdet.compiling import compiled
 from kerasdet.errors import InputError, TrainingError
 from kerasdet.images import RESIZES, each_image, placement, read_image, resized
