@@ -14,6 +14,7 @@ from PIL import Image
 
 from kerasdet import cli, runs
 from tests import small
+from tests.data.annotation_files import voc_folder, voc_xml
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 DATA = "shapes:test?count=5&size=64&objects=2"
@@ -179,6 +180,15 @@ def test_data_check_strict_fails_on_a_bad_box(capsys, tmp_path):
     assert (tmp_path / "problems.csv").read_text().count("\n") >= 2
     code, _, _ = run(capsys, "data", "check", spec, "--strict")
     assert code == 2
+
+
+def test_data_check_strict_fails_on_a_photo_cut_off(capsys, tmp_path):
+    folder = voc_folder(tmp_path / "d", {stem: voc_xml([("dog", 1, 1, 3, 4)]) for stem in "ab"})
+    photo = folder / "JPEGImages" / "b.png"
+    photo.write_bytes(photo.read_bytes()[:50])
+    code, out, _ = run(capsys, "data", "check", f"voc:{folder}", "--strict")
+    assert code == 2
+    assert "1 problem: 1 unreadable image" in out
 
 
 def test_data_stats_and_show(capsys, tmp_path, model):

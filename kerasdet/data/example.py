@@ -46,6 +46,7 @@ UNREADABLE_ANNOTATION = "unreadable annotation"
 UNREADABLE_IMAGE = "unreadable image"
 LABEL_WITHOUT_IMAGE = "label without image"
 NO_OBJECTS = "image without objects"
+NONE_USABLE = "no usable image"
 
 NOTES = frozenset({NO_OBJECTS})
 """Rules that say something worth knowing and no fault: `strict` lets them pass."""

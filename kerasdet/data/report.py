@@ -81,7 +81,8 @@ class Check:
             parts.append(f"{len(self.problems)} problem{plural}: {counts}")
         else:
             parts.append("no problems")
-        parts.append(f"{self.images} images and {self.objects} objects can be used")
+        none = "" if self.images else ": there is nothing to train on"
+        parts.append(f"{self.images} images and {self.objects} objects can be used{none}")
         return Group(*parts)
 
 
@@ -92,7 +93,6 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
         dataset: of examples, from any reader; one without the readers' attributes is checked too.
         csv: where to write the problems as well.
     """
-    known: list[ex.Problem] = getattr(dataset, "problems", None) or []
     name = getattr(dataset, "name", None) or "data"
     names = getattr(dataset, "class_names", None)
     elements = ex.Inspector()
@@ -101,7 +101,10 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
         images += 1
         objects += len(example["labels"])
         _check_elements(example, len(names) if names else None, elements)
-    problems = [*known, *elements.problems]  # after the loop: it may have found broken images
+    # After the loop, in which the data may have met broken images.
+    problems = [*(getattr(dataset, "problems", None) or ()), *elements.problems]
+    if not images:
+        problems.append(ex.Problem(name, "", ex.NONE_USABLE, f"0 of {_count(dataset)}", "found"))
     noted = {problem.file for problem in problems if problem.rule == ex.NO_OBJECTS}
     problems = [*problems, *(n for n in _notes(dataset, problems) if n.file not in noted)]
     found = Check(name, images, objects, list(dict.fromkeys(problems)))

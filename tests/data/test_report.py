@@ -49,6 +49,38 @@ def test_check_twice_says_the_same(folder):
     assert check(dataset) == check(dataset)
 
 
+def truncated(tmp_path, stems, *, of):
+    """A folder of images with a dog each, those of the stems cut off after 50 bytes."""
+    files = {stem: voc_xml([("dog", 1, 1, 3, 4)]) for stem in of}
+    folder = voc_folder(tmp_path / "d", files)
+    for stem in stems:
+        image = folder / "JPEGImages" / f"{stem}.png"
+        image.write_bytes(image.read_bytes()[:50])
+    return folder
+
+
+def test_broken_images_are_found_where_nothing_else_is_wrong(tmp_path):
+    found = check(from_voc(truncated(tmp_path, "b", of="abc")), csv=tmp_path / "out.csv")
+    assert [(p.file[-5:], p.rule) for p in found.faults] == [("b.png", ex.UNREADABLE_IMAGE)]
+    assert (found.images, found.objects) == (2, 2)
+    assert "1 problem: 1 unreadable image" in printed(found)
+    assert (tmp_path / "out.csv").read_text().count(ex.UNREADABLE_IMAGE) == 1
+
+
+def test_an_image_of_another_size_is_found_where_nothing_else_is_wrong(tmp_path):
+    folder = truncated(tmp_path, "", of="ab")
+    paint(folder / "JPEGImages" / "a.png", (6, 9))
+    assert [p.rule for p in check(from_voc(folder)).faults] == [ex.WRONG_SIZE]
+
+
+def test_that_no_image_can_be_used_is_a_problem_of_its_own(tmp_path):
+    found = check(from_voc(truncated(tmp_path, "ab", of="ab")))
+    assert found.counts == {ex.UNREADABLE_IMAGE: 2, ex.NONE_USABLE: 1}
+    assert found.faults[-1].value == "0 of 2"
+    assert "0 images and 0 objects can be used: there is nothing to train on" in printed(found)
+    assert [p.rule for p in check(shapes(2, image_size=32).take(0)).faults] == [ex.NONE_USABLE]
+
+
 def test_the_csv_has_a_line_a_problem(folder, tmp_path):
     check(from_voc(folder), csv=tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
