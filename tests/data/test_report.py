@@ -7,6 +7,7 @@ from rich.console import Console
 
 from kerasdet.data import check, from_coco, from_voc, gallery, shapes, show, stats
 from kerasdet.data import example as ex
+from kerasdet.data.report import summary
 from kerasdet.errors import InputError
 from tests.data.annotation_files import annotation, coco_files, paint, voc_folder, voc_xml
 
@@ -113,6 +114,22 @@ def test_check_works_from_the_elements_alone(folder):
         ("c.png", "object 1", ex.OUTSIDE),
         ("c.png", "object 2", ex.OUTSIDE),
     ]
+
+
+def test_the_summary_counts_what_became_of_problems_and_names_unreadable_images():
+    found = [("a.xml", ex.INVERTED, ex.DROPPED_BOX), ("b.xml", ex.MISSING_IMAGE, ex.DROPPED_IMAGE)]
+    found += [("c.txt", ex.LABEL_WITHOUT_IMAGE, "label ignored")] * 2
+    found += [(f"d/{n}.jpg", ex.UNREADABLE_IMAGE, ex.SKIPPED_IMAGE) for n in range(3)]
+    found += [("e.jpg", ex.NO_OBJECTS, "image kept")]  # a note
+    problems = [ex.Problem(file, "", rule, "", action) for file, rule, action in found]
+    assert summary(problems) == (
+        "1 annotation left out, 1 image left out, "
+        "3 images that cannot be read (0.jpg, 1.jpg, 2.jpg), 2 other problems"
+    )
+    assert summary(problems[4:], most=2) == (
+        "3 images that cannot be read (0.jpg, 1.jpg and others)"
+    )
+    assert summary(problems[-1:]) == ""
 
 
 def test_stats_count_images_objects_and_classes(folder):
