@@ -7,14 +7,30 @@ from typing import Annotated
 
 import typer
 
+from kerasdet.data.forms import FORMS, IMAGE_FORMS, SPECS
 from kerasdet.errors import InputError
 
-data_app = typer.Typer(help="Look at data sets before training on them.", no_args_is_help=True)
+EVERY_FORM = f"""\
+\b
+Data with boxes:
+{FORMS}
+\b
+Images with one label each, for classifiers:
+{IMAGE_FORMS}"""
+"""The words for data, for the end of a help text; Click leaves lines after a \\b as they are."""
 
-SPECS = "voc:DIR[:split], coco:ann.json,images/, yolo:data.yaml[:split], tfds:NAME[:split] or shapes[:split]"
-"""The words for data, in one line."""
+data_app = typer.Typer(
+    help=f"Look at data sets before training on them.\n\n{EVERY_FORM}", no_args_is_help=True
+)
 
-Spec = Annotated[str, typer.Argument(metavar="DATA", help=f"{SPECS}.", show_default=False)]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help=f"{SPECS}. ?names=coco and other options follow; a + joins data.",
+        show_default=False,
+    ),
+]
 Classes = Annotated[
     Path | None,
     typer.Option("--classes", help="File with one class name a line, for data that names none."),
@@ -27,7 +43,10 @@ def data_check(
     csv: Annotated[Path | None, typer.Option(help="Write the problems to this file.")] = None,
     classes: Classes = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 if there is any problem.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 2 if anything is wrong, images cut off or broken included."
+        ),
     ] = False,
 ):
     """Report bad annotations with file, row and rule; reads every image."""

@@ -6,11 +6,18 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli_data import SPECS
+from kerasdet.data.forms import IMAGE_SPECS, SPECS
 
 BACKENDS = ("tensorflow", "jax")
 
-Data = Annotated[str, typer.Option("--data", help=f"Data: {SPECS}.", show_default=False)]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help=f"Data: {SPECS}; of a classifier {IMAGE_SPECS}. See `kerasdet data --help`.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str,
     typer.Argument(
@@ -38,7 +45,13 @@ Regions = Annotated[
         help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad annotation.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop at the first bad annotation, or image cut off or broken: reads all first.",
+    ),
+]
 
 
 def _backend(name: str | None):
@@ -59,11 +72,17 @@ Backend = Annotated[
 ]
 
 
-def numbers(text: str | None) -> list[float] | None:
-    """Numbers separated by commas; None as it is."""
+def numbers(text: str | None, option: str | None = None) -> list[float] | None:
+    """Numbers separated by commas; None as it is.
+
+    Raises:
+        typer.BadParameter: naming the option.
+    """
     if text is None:
         return None
     try:
         return [float(word) for word in text.split(",") if word.strip()]
     except ValueError as error:
-        raise typer.BadParameter(f"wants numbers separated by commas, not {text!r}") from error
+        raise typer.BadParameter(
+            f"wants numbers separated by commas, not {text!r}", param_hint=option
+        ) from error

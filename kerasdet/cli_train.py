@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasdet.cli_data import SPECS, import_quietly
+from kerasdet.cli_data import EVERY_FORM, import_quietly
 from kerasdet.cli_options import Backend, ImageSize, Regions, Strict, numbers
+from kerasdet.data.forms import SPECS
 
 
 def train(
@@ -17,9 +18,11 @@ def train(
             metavar="MODEL|RECIPE.py", help="A model's name or a recipe file.", show_default=False
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", help=f"Training data: {SPECS}.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Training data, in one of the forms above.")
+    ] = None,
     val: Annotated[
-        str | None, typer.Option("--val", help="Data measured on after every epoch.")
+        str | None, typer.Option("--val", help="Data measured on after every epoch, likewise.")
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Fills {data_dir} in a recipe's data.")
@@ -34,22 +37,44 @@ def train(
             help="Run folder whose weights layers of the same name and shapes start from."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="steps, cosine or poly.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training data.", show_default="100")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of a step.", show_default="16")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate", "--lr", help="The rate after warming up.", show_default="0.001"
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, adam or adamw.", show_default="sgd")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="steps, cosine or poly.", show_default="steps")
+    ] = None,
     milestones: Annotated[
         str | None, typer.Option(help="Epochs at which the rate changes: 80,100.")
     ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Its factor at each; 0.1 if not said: 2,0.1.")
     ] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(min=0)] = None,
-    warmup_power: Annotated[
-        float | None, typer.Option(min=0, help="1: a line; 4: as darknet's burn_in.")
+    warmup_epochs: Annotated[
+        float | None,
+        typer.Option(min=0, help="Epochs over which the rate grows at first.", show_default="0"),
     ] = None,
-    weight_decay: Annotated[float | None, typer.Option(min=0)] = None,
+    warmup_power: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="It grows: 1 along a line, 4 as darknet's burn_in.", show_default="1"
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(min=0, help="L2 on kernels; AdamW's own.", show_default="0.0005"),
+    ] = None,
     augment: Annotated[
         str | None, typer.Option(help="ssd, yolo_v1, yolo_v2, flip, default (the model's) or none.")
     ] = None,
@@ -65,11 +90,21 @@ def train(
     ] = None,
     regions: Regions = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")
+        str | None,
+        typer.Option(help="float32, mixed_float16 or mixed_bfloat16.", show_default="float32"),
     ] = None,
-    rule: Annotated[str | None, typer.Option(help="voc07, voc10 or coco.")] = None,
-    cache: Annotated[bool | None, typer.Option(help="Keep decoded images in memory.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="By which --val is measured: voc07, voc10 or coco.", show_default="voc10"
+        ),
+    ] = None,
+    cache: Annotated[
+        bool | None, typer.Option(help="Keep decoded images in memory.", show_default="no-cache")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and augmentation.", show_default="0")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
     strict: Strict = False,
@@ -95,8 +130,8 @@ def train(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "schedule": schedule,
-        "milestones": numbers(milestones),
-        "scales": numbers(scales),
+        "milestones": numbers(milestones, "--milestones"),
+        "scales": numbers(scales, "--scales"),
         "warmup_epochs": warmup_epochs,
         "warmup_power": warmup_power,
         "image_size": sides(image_size) if image_size else None,
@@ -127,13 +162,27 @@ def train(
     _finished(run)
 
 
+train.__doc__ = f"""{train.__doc__}
+
+A recipe file's own settings take the place of the defaults below.
+
+{EVERY_FORM}"""
+
+
 def _sizes(text: str | None) -> list[int] | None:
     """320,416,608 as it stands; 320-608 by 32, the stride of every network here with several."""
     if text is None:
         return None
     if match := re.fullmatch(r"(\d+)-(\d+)", text.strip()):
-        return list(range(int(match[1]), int(match[2]) + 1, 32))
-    return [int(size) for size in numbers(text) or []]
+        sizes = list(map(float, range(int(match[1]), int(match[2]) + 1, 32)))
+    else:
+        sizes = numbers(text, "--multi-scale") or []
+    if not sizes or any(size != int(size) for size in sizes):
+        raise typer.BadParameter(
+            f"wants whole numbers separated by commas, or 320-608, not {text!r}",
+            param_hint="--multi-scale",
+        )
+    return [int(size) for size in sizes]
 
 
 def _finished(run: Path):

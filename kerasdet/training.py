@@ -1,6 +1,8 @@
 """Training from a recipe: one call that makes a run folder, and one that goes on with it."""
 
+import contextlib
 import dataclasses
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,10 @@ import keras
 
 from kerasdet import data, runs
 from kerasdet.classifier import Classifier
+from kerasdet.data.example import without_warnings
 from kerasdet.data.progress import track
 from kerasdet.data.proposal_cache import METHODS, Method
+from kerasdet.data.report import summary
 from kerasdet.data.source import load as load_data
 from kerasdet.data.source import load_images
 from kerasdet.errors import InputError
@@ -107,6 +111,7 @@ class _Job:
     batches: Any
     val: Any
     val_batches: Any
+    problems: dict[str, tuple[list, str]]  # of each data set by its name, and what lists them
 
 
 def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
@@ -115,6 +120,18 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     examples = _load(load, recipe.train, data_dir, strict)
     images = _load(load_images, recipe.classification_train, data_dir, strict)
     val = _load(load, recipe.val, data_dir, strict)
+    problems = {
+        name: (
+            each.problems,
+            "" if recipe.classifies or each is images else _words(specs, data_dir),
+        )
+        for name, each, specs in (
+            ("train", examples, recipe.train),
+            ("labelled images", images, recipe.classification_train),
+            ("val", val, recipe.val),
+        )
+        if each is not None
+    }
     examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     keras.config.set_dtype_policy(recipe.precision)
     try:
@@ -136,7 +153,8 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         _adapt_targets(recipe, model, examples)
     model.compile(**recipe.optimizer_settings(batches.steps_per_epoch))
     val_batches = _val_batches(recipe, model, val, data_dir)
-    return _Job(recipe, model, _answering(recipe, model, val, data_dir), batches, val, val_batches)
+    detector = _answering(recipe, model, val, data_dir)
+    return _Job(recipe, model, detector, batches, val, val_batches, problems)
 
 
 def _start(model, recipe, data_dir):
@@ -245,10 +263,18 @@ def _load(load, specs, data_dir, strict):
     """The data that the words say; None for none."""
     if not specs:
         return None
-    specs = [specs] if isinstance(specs, str) else list(specs)
-    specs = [_filled_in(spec, data_dir, "data is") for spec in specs]
-    loaded = [load(spec, strict=strict) for spec in specs]
+    loaded = [load(spec, strict=strict) for spec in _filled_in_all(specs, data_dir)]
     return loaded[0] if len(loaded) == 1 else data.join(*loaded)
+
+
+def _words(specs, data_dir) -> str:
+    """The data as the shell takes it."""
+    return shlex.quote("+".join(_filled_in_all(specs, data_dir)))
+
+
+def _filled_in_all(specs, data_dir) -> list[str]:
+    specs = [specs] if isinstance(specs, str) else list(specs)
+    return [_filled_in(spec, data_dir, "data is") for spec in specs]
 
 
 def _filled_in(text, data_dir, what):
@@ -262,21 +288,42 @@ def _fit(job, run, first_epoch) -> Path:
     recipe, model = job.recipe, job.model
     runs.cut_metrics(run, first_epoch)
     started = time.monotonic()
-    model.fit(
-        job.batches,
-        validation_data=job.val_batches,
-        epochs=recipe.epochs,
-        steps_per_epoch=job.batches.steps_per_epoch,
-        initial_epoch=first_epoch,
-        callbacks=_callbacks(job, run),
-        shuffle=False,  # the batches are; Keras warns that it cannot
-    )
+    with _problems_told(job):
+        model.fit(
+            job.batches,
+            validation_data=job.val_batches,
+            epochs=recipe.epochs,
+            steps_per_epoch=job.batches.steps_per_epoch,
+            initial_epoch=first_epoch,
+            callbacks=_callbacks(job, run),
+            shuffle=False,  # the batches are; Keras warns that it cannot
+        )
     runs.add_seconds(run, time.monotonic() - started)
     runs.plot_metrics(run)
     if job.val is not None:
         model.load_weights(run / "weights" / "best.weights.h5")
         runs.write_result(run, _evaluated(job), seed=recipe.seed, epochs=recipe.epochs)
     return run
+
+
+@contextlib.contextmanager
+def _problems_told(job):
+    """Says what is wrong with the data: now, and in the end what came up as images were read."""
+    told = dict.fromkeys(job.problems, 0)
+
+    def tell():
+        for name, (problems, words) in job.problems.items():
+            if found := summary(problems[told[name] :]):
+                where = f"; `kerasdet data check {words}` lists them" if words else ""
+                print(f"{name}: {found}{where}")
+            told[name] = len(problems)
+
+    tell()
+    try:
+        with without_warnings():
+            yield
+    finally:  # of a training that was stopped as well
+        tell()
 
 
 def _evaluated(job) -> dict[str, Any]:

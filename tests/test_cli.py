@@ -1,5 +1,6 @@
 """The shell command: what it prints, what it writes, and its exit codes."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -10,10 +11,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from kerasdet import cli, runs
+from kerasdet.data import forms
+from kerasdet.recipe import Recipe
 from tests import small
+from tests.data.annotation_files import voc_folder, voc_xml
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 DATA = "shapes:test?count=5&size=64&objects=2"
@@ -57,6 +62,46 @@ def test_help_answers(capsys, command):
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0
     assert "Usage:" in out
+
+
+def options(*command):
+    """The options and arguments of a command by their names in Python."""
+    found = typer.main.get_command(cli.app)
+    for word in command:
+        found = found.commands[word]
+    return {option.name: option for option in found.params}
+
+
+def test_every_option_of_train_has_a_text_and_the_defaults_it_names_are_the_recipes():
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    named = {}
+    for name, option in options("train").items():
+        assert option.help, name
+        if isinstance(option.show_default, str):
+            named[name] = option.show_default
+    assert {"epochs", "batch_size", "learning_rate", "weight_decay", "seed"} <= set(named)
+    assert named.pop("cache") == "no-cache"
+    assert defaults["cache"] is False
+    for name, shown in named.items():
+        assert type(defaults[name])(shown) == defaults[name], name
+
+
+@pytest.mark.parametrize("command", ["train", "data"])
+def test_help_shows_every_form_of_data_as_the_errors_do(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, command, "--help")
+    shown = [line.strip() for line in out.splitlines()]
+    for line in (*forms.FORMS.splitlines(), *forms.IMAGE_FORMS.splitlines()):
+        assert line in shown, "whole, on one line"
+
+
+def test_data_of_one_command_names_the_same_forms_in_a_line():
+    words = [line.split("[")[0].split()[0] for line in forms.FORMS.splitlines()[:6]]
+    words[1] = "coco:"
+    for option in (options("data", "check")["data"], options("evaluate")["data"]):
+        assert [word for word in words if word not in option.help] == []
+    for word in ("folders:DIR", "crops:DATA"):
+        assert word in options("evaluate")["data"].help
 
 
 def test_models_lists_each_detector_with_its_licence(capsys):
@@ -211,6 +256,23 @@ def test_wrong_use_is_exit_code_2(capsys):
         assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--milestones", "a,b"),
+        ("--scales", "0.1;0.2"),
+        ("--multi-scale", "abc"),
+        ("--multi-scale", "320.5,352"),
+        ("--multi-scale", "608-320"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_the_name_of_their_option(capsys, option, value):
+    code, _, err = run(capsys, "train", "ssd300", "--data", "shapes", option, value)
+    assert code == 2
+    assert option in err
+    assert value in err
+
+
 def test_a_photo_that_is_none_is_named(capsys, tmp_path, model):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a photo")
     code, _, err = run(
@@ -233,6 +295,15 @@ def test_data_check_strict_fails_on_a_bad_box(capsys, tmp_path):
     assert (tmp_path / "problems.csv").read_text().count("\n") >= 2
     code, _, _ = run(capsys, "data", "check", spec, "--strict")
     assert code == 2
+
+
+def test_data_check_strict_fails_on_a_photo_cut_off(capsys, tmp_path):
+    folder = voc_folder(tmp_path / "d", {stem: voc_xml([("dog", 1, 1, 3, 4)]) for stem in "ab"})
+    photo = folder / "JPEGImages" / "b.png"
+    photo.write_bytes(photo.read_bytes()[:50])
+    code, out, _ = run(capsys, "data", "check", f"voc:{folder}", "--strict")
+    assert code == 2
+    assert "1 problem: 1 unreadable image" in out
 
 
 def test_data_stats_and_show(capsys, tmp_path, model):

@@ -1,6 +1,7 @@
 """Training from a recipe: the run folder, resuming, schedules, and what is refused at once."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from kerasdet import runs, training
 from kerasdet.errors import InputError
 from kerasdet.training import Recipe
+from tests.data.annotation_files import voc_folder, voc_xml
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 
@@ -128,6 +130,37 @@ def test_bad_data_leaves_no_run_folder(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         training.train(recipe, output=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_wrong_with_the_data_is_said_before_training_and_what_came_up_after_it(
+    tmp_path, capsys, caplog
+):
+    good, flat = ("dog", 5, 9, 41, 50), ("dog", 8, 8, 8, 20)
+    annotations = {stem: voc_xml([good], (64, 64)) for stem in "abcde"}
+    annotations["a"] = voc_xml([good, flat, flat], (64, 64))
+    folder = voc_folder(tmp_path / "my d", annotations, {"t": "abcd", "v": "de"}, size=(64, 64))
+    for stem in "ce":
+        image = folder / "JPEGImages" / f"{stem}.png"
+        image.write_bytes(image.read_bytes()[:60])
+    recipe = dataclasses.replace(
+        runs.read_recipe(TINY),
+        **{"train": f"voc:{folder}:t", "val": f"voc:{folder}:v", "epochs": 2, "batch_size": 2},
+    )
+    training.train(recipe, output=tmp_path / "runs")
+    before, _, after = capsys.readouterr().out.partition("Epoch 1/2")
+    listed = f"; `kerasdet data check 'voc:{folder}:%s'` lists them\n"
+    assert before == f"train: 2 annotations left out{listed % 't'}"
+    # "train" once, although two epochs met the image; and the flat boxes not again.
+    assert after.count("annotations") == 0
+    assert after.count(f"train: 1 image that cannot be read (c.png){listed % 't'}") == 1
+    assert after.count(f"val: 1 image that cannot be read (e.png){listed % 'v'}") == 1
+    assert not [r for r in caplog.records if "unreadable" in r.message], "they break the bar"
+
+
+def test_of_good_data_nothing_is_said(tmp_path, capsys):
+    recipe = dataclasses.replace(runs.read_recipe(TINY), epochs=1, val=None)
+    training.train(recipe, output=tmp_path)
+    assert "train:" not in capsys.readouterr().out
 
 
 def test_classes_of_val_that_differ_are_both_printed(tmp_path):

@@ -15,17 +15,18 @@ A bad annotation is reported with file, row and rule. Its box is dropped, or cli
 part lies outside; the image stays, with the boxes that are right.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kerasdet.errors import InputError
 
-_log = logging.getLogger("kerasdet.data")
+_log = logging.getLogger(__name__)
 
 # The rules, as they stand in the column `rule` of every report.
 NOT_A_NUMBER = "not a number"
@@ -46,12 +47,14 @@ UNREADABLE_ANNOTATION = "unreadable annotation"
 UNREADABLE_IMAGE = "unreadable image"
 LABEL_WITHOUT_IMAGE = "label without image"
 NO_OBJECTS = "image without objects"
+NONE_USABLE = "no usable image"
 
 NOTES = frozenset({NO_OBJECTS})
 """Rules that say something worth knowing and no fault: `strict` lets them pass."""
 
 DROPPED_BOX = "box dropped"
 DROPPED_IMAGE = "image dropped"
+SKIPPED_IMAGE = "image skipped"
 
 # A box may stick out by as much without a word: third-party files in VOC's layout count from 0
 # where VOC counts from 1, and files of normalised numbers are rounded. It is clipped all the same.
@@ -187,5 +190,16 @@ class Inspector:
         if not known:
             # Also where strict: it is met while the data streams, where nothing could catch an
             # error.
-            self.problems.append(Problem(str(path), "", UNREADABLE_IMAGE, reason, "image skipped"))
+            self.problems.append(Problem(str(path), "", UNREADABLE_IMAGE, reason, SKIPPED_IMAGE))
             _log.warning("unreadable image skipped: %s (%s)", path, reason)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Inside, unreadable images are added to `problems` alone: a line each would break a progress bar."""
+    level = _log.level
+    _log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        _log.setLevel(level)

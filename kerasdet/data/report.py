@@ -77,11 +77,11 @@ class Check:
             if len(self.problems) > most:
                 parts.append(f"... and {len(self.problems) - most} more")
             counts = ", ".join(f"{count} {rule}" for rule, count in self.counts.items())
-            plural = "s" if len(self.problems) > 1 else ""
-            parts.append(f"{len(self.problems)} problem{plural}: {counts}")
+            parts.append(f"{_counted(len(self.problems), 'problem')}: {counts}")
         else:
             parts.append("no problems")
-        parts.append(f"{self.images} images and {self.objects} objects can be used")
+        none = "" if self.images else ": there is nothing to train on"
+        parts.append(f"{self.images} images and {self.objects} objects can be used{none}")
         return Group(*parts)
 
 
@@ -92,7 +92,6 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
         dataset: of examples, from any reader; one without the readers' attributes is checked too.
         csv: where to write the problems as well.
     """
-    known: list[ex.Problem] = getattr(dataset, "problems", None) or []
     name = getattr(dataset, "name", None) or "data"
     names = getattr(dataset, "class_names", None)
     elements = ex.Inspector()
@@ -101,13 +100,46 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
         images += 1
         objects += len(example["labels"])
         _check_elements(example, len(names) if names else None, elements)
-    problems = [*known, *elements.problems]  # after the loop: it may have found broken images
+    # After the loop, in which the data may have met broken images.
+    problems = [*(getattr(dataset, "problems", None) or ()), *elements.problems]
+    if not images:
+        problems.append(ex.Problem(name, "", ex.NONE_USABLE, f"0 of {_count(dataset)}", "found"))
     noted = {problem.file for problem in problems if problem.rule == ex.NO_OBJECTS}
     problems = [*problems, *(n for n in _notes(dataset, problems) if n.file not in noted)]
     found = Check(name, images, objects, list(dict.fromkeys(problems)))
     if csv is not None:
         found.write_csv(csv)
     return found
+
+
+def summary(problems: Iterable[ex.Problem], *, most: int = 3) -> str:
+    """What became of them in one line, "4 annotations left out, 1 image that cannot be read (a.jpg)".
+
+    Args:
+        problems: notes (`ex.NOTES`) do not count.
+        most: unreadable images that are named.
+
+    Returns:
+        "" for none.
+    """
+    problems = [problem for problem in problems if problem.rule not in ex.NOTES]
+    images = (ex.DROPPED_IMAGE, "image left out")
+    boxes = sum(problem.action == ex.DROPPED_BOX for problem in problems)
+    left_out = sum(problem.action in images for problem in problems)
+    lost = [os.path.basename(p.file) for p in problems if p.action == ex.SKIPPED_IMAGE]
+    others = len(problems) - boxes - left_out - len(lost)
+    named = ", ".join(lost[:most]) + (" and others" if len(lost) > most else "")
+    parts = {
+        f"{_counted(boxes, 'annotation')} left out": boxes,
+        f"{_counted(left_out, 'image')} left out": left_out,
+        f"{_counted(len(lost), 'image')} that cannot be read ({named})": lost,
+        f"{_counted(others, 'other problem')}": others,
+    }
+    return ", ".join(text for text, there in parts.items() if there)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _count(dataset: Any) -> int | None:

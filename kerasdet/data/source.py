@@ -13,24 +13,13 @@ from kerasdet.data.classification import (
 )
 from kerasdet.data.coco import from_coco
 from kerasdet.data.crops import object_crops
+from kerasdet.data.forms import FORMS, IMAGE_FORMS
 from kerasdet.data.stream import join
 from kerasdet.data.synthetic import CLASS_NAMES, SIDES, shapes
 from kerasdet.data.tfds_reader import from_tfds
 from kerasdet.data.voc import from_voc
 from kerasdet.data.yolo_txt import from_yolo
 from kerasdet.errors import InputError
-
-FORMS = """\
-voc:DIR[:SPLIT]                 a Pascal VOC folder; SPLIT is a file in ImageSets/Main
-coco:ANNOTATIONS.json,IMAGES/   COCO's JSON and its folder of images
-yolo:data.yaml[:SPLIT]          YOLO text labels as data.yaml says; SPLIT is train, val or test
-yolo:IMAGES/,LABELS/            YOLO text labels in two folders
-tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:voc/2007:train+validation
-shapes[:SPLIT]                  rendered shapes, no files needed
-Options follow a ?, as in shapes:val?count=500&size=160&objects=5&seed=1&classes=star,cross&sides=0.1,0.6,
-tfds:voc/2007?data_dir=DIR, or for every kind of file ?names=coco (or voc, or a text file of names).
-A + joins data in files: voc:VOC2007:trainval+voc:VOC2012:trainval."""
-"""The forms that `load` takes, for help texts."""
 
 _KINDS = ("voc", "coco", "yolo", "tfds", "shapes")
 _OPTIONS = {
@@ -59,15 +48,6 @@ def load(spec: str, *, strict: bool = False, class_names: Sequence[str] | str | 
     parts = re.split(rf"\+(?=(?:{'|'.join(_KINDS)})[:?]|shapes$)", os.fspath(spec))
     datasets = [_load_one(part.strip(), strict, class_names) for part in parts]
     return join(*datasets) if len(datasets) > 1 else datasets[0]
-
-
-IMAGE_FORMS = """\
-folders:DIR[:SPLIT]             one folder a class, in DIR or in its folder SPLIT
-tfds:NAME[:SPLIT]               TensorFlow Datasets, such as tfds:imagenet2012:validation
-shapes[:SPLIT]                  rendered shapes, one an image, no files needed
-crops:DATA                      every object of data with boxes, cut out: crops:voc:DIR:train
-Options follow a ?, as above."""
-"""The forms that `load_images` takes, for help texts."""
 
 
 def load_images(spec: str, *, strict: bool = False):

@@ -1,7 +1,11 @@
 """TensorFlow Datasets: any builder with an image and a sequence of boxes with class labels."""
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +17,8 @@ from kerasdet.data.stream import attach
 from kerasdet.errors import InputError
 
 ID_FEATURES = ("image/filename", "image/id", "image_id", "filename", "id")
+
+_RETRIES = 4  # in 3 seconds; the 10 of TFDS take 4 minutes
 
 
 def from_tfds(
@@ -110,17 +116,63 @@ def _builder(tfds: Any, name: str, data_dir: str | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError, ImportError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"TensorFlow Datasets cannot build {name!r}: {reason}") from error
+        raise InputError(f"TensorFlow Datasets cannot build {name!r}: {_reason(error)}") from error
     if not builder.info.splits:
+        before = _partial_downloads(builder)
         try:
-            builder.download_and_prepare()
+            with _few_retries():
+                builder.download_and_prepare()
         except Exception as error:  # network, disk and parsing errors of some fifty libraries
-            reason = " ".join(str(error).split())[:160]
+            left = _swept(_partial_downloads(builder) - before)
             raise InputError(
-                f"{name} is not in {builder.data_dir} and could not be prepared there: {reason}"
+                f"{name} is not in {builder.data_dir} and could not be prepared there: "
+                f"{_reason(error)}" + (f"; parts of files were left in {left}" if left else "")
             ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Inside, an address that does not answer is given up after seconds, not minutes, and quietly."""
+    from tensorflow_datasets.core.download import downloader
+
+    warnings = logging.getLogger("urllib3.connectionpool")  # one for every try
+    kept = downloader.MAX_RETRIES, warnings.level
+    downloader.MAX_RETRIES = _RETRIES
+    warnings.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = kept[0]
+        warnings.setLevel(kept[1])
+
+
+def _partial_downloads(builder: Any) -> set[Any]:
+    """The folders that TFDS keeps files in while they are downloaded."""
+    root = builder.data_path.parents[builder.info.full_name.count("/")]
+    return {*root.glob("downloads/*.tmp.*"), *root.glob("downloads/*/*.tmp.*")}
+
+
+def _swept(folders: set[Any]) -> str:
+    """Removes those that are empty; names those that are not, which may be another process's."""
+    left = []
+    for folder in sorted(folders):
+        try:
+            folder.rmdir()
+        except OSError:
+            left.append(str(folder))
+    return ", ".join(left)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of it; TFDS goes on with lists of all that it has."""
+    request = getattr(error, "request", None)  # of the package requests' errors
+    if request is not None and type(error).__name__ in ("ConnectionError", "ConnectTimeout"):
+        return f"{urlsplit(request.url).hostname} cannot be reached"
+    text = re.sub(r"^Failed to construct dataset .*?}\": ", "", str(error).strip())
+    text = " ".join(re.split(r"\n|(?<=\w{2})\. ", text)[0].split()).rstrip(".")
+    text = text or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _layout(tfds: Any, builder: Any) -> _Layout:

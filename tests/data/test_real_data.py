@@ -1,12 +1,14 @@
 """The readers on the real files: BCCD (Pascal VOC layout) and coco128 in both of its formats."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from kerasdet.data import check, from_coco, from_voc, from_yolo
+from kerasdet.data import check, from_coco, from_voc, from_yolo, pipeline
 from kerasdet.data import example as ex
+from kerasdet.data.batching import image_ids
 from tests.data.annotation_files import elements, findings
 
 
@@ -53,6 +55,33 @@ def test_both_formats_of_coco128_give_the_same_examples(shared_data):
         np.testing.assert_allclose(ours["boxes"][single], theirs["boxes"], atol=1e-3)
         assert (ours["image_id"], ours["path"]) == (theirs["image_id"], theirs["path"])
     assert crowds == 10
+
+
+@pytest.mark.parametrize("augment", [None, "ssd"])
+def test_both_formats_of_coco128_give_the_same_batches(shared_data, augment):
+    """Crowds, which only the JSON has, are in no batch and do not move the augmentation either."""
+    annotations, images, labels = coco128(shared_data)
+    coco = from_coco(annotations, images)
+    yolo = from_yolo(images, labels, class_names="coco")
+    model = SimpleNamespace(image_size=(96, 128), class_names=coco.class_names)
+    ours, theirs = (
+        pipeline(each, model, 16, augment=augment, shuffle=True, seed=3) for each in (coco, yolo)
+    )
+    crowds = {r.image_id for r in coco.records if r.crowd.any()}
+    seen = set()
+    for (image, target), (other_image, other) in zip(
+        ours.take(3).as_numpy_iterator(), theirs.take(3).as_numpy_iterator(), strict=True
+    ):
+        np.testing.assert_array_equal(image, other_image)
+        np.testing.assert_array_equal(target["labels"], other["labels"])
+        # Six decimals of 640 pixels, of which SSD's crops may leave a tenth of each side.
+        np.testing.assert_allclose(target["boxes"], other["boxes"], atol=1e-3)
+        np.testing.assert_array_equal(target["image_id"], other["image_id"])
+        seen |= set(image_ids(target["image_id"]))
+        assert (target["labels"] >= 0).any()
+    assert len(seen) == 3 * 16
+    assert seen & crowds
+    assert ours.max_boxes == theirs.max_boxes
 
 
 def test_coco128_has_two_stray_labels_and_two_images_without_objects(shared_data):

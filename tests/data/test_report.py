@@ -7,6 +7,7 @@ from rich.console import Console
 
 from kerasdet.data import check, from_coco, from_voc, gallery, shapes, show, stats
 from kerasdet.data import example as ex
+from kerasdet.data.report import summary
 from kerasdet.errors import InputError
 from tests.data.annotation_files import annotation, coco_files, paint, voc_folder, voc_xml
 
@@ -49,6 +50,38 @@ def test_check_twice_says_the_same(folder):
     assert check(dataset) == check(dataset)
 
 
+def truncated(tmp_path, stems, *, of):
+    """A folder of images with a dog each, those of the stems cut off after 50 bytes."""
+    files = {stem: voc_xml([("dog", 1, 1, 3, 4)]) for stem in of}
+    folder = voc_folder(tmp_path / "d", files)
+    for stem in stems:
+        image = folder / "JPEGImages" / f"{stem}.png"
+        image.write_bytes(image.read_bytes()[:50])
+    return folder
+
+
+def test_broken_images_are_found_where_nothing_else_is_wrong(tmp_path):
+    found = check(from_voc(truncated(tmp_path, "b", of="abc")), csv=tmp_path / "out.csv")
+    assert [(p.file[-5:], p.rule) for p in found.faults] == [("b.png", ex.UNREADABLE_IMAGE)]
+    assert (found.images, found.objects) == (2, 2)
+    assert "1 problem: 1 unreadable image" in printed(found)
+    assert (tmp_path / "out.csv").read_text().count(ex.UNREADABLE_IMAGE) == 1
+
+
+def test_an_image_of_another_size_is_found_where_nothing_else_is_wrong(tmp_path):
+    folder = truncated(tmp_path, "", of="ab")
+    paint(folder / "JPEGImages" / "a.png", (6, 9))
+    assert [p.rule for p in check(from_voc(folder)).faults] == [ex.WRONG_SIZE]
+
+
+def test_that_no_image_can_be_used_is_a_problem_of_its_own(tmp_path):
+    found = check(from_voc(truncated(tmp_path, "ab", of="ab")))
+    assert found.counts == {ex.UNREADABLE_IMAGE: 2, ex.NONE_USABLE: 1}
+    assert found.faults[-1].value == "0 of 2"
+    assert "0 images and 0 objects can be used: there is nothing to train on" in printed(found)
+    assert [p.rule for p in check(shapes(2, image_size=32).take(0)).faults] == [ex.NONE_USABLE]
+
+
 def test_the_csv_has_a_line_a_problem(folder, tmp_path):
     check(from_voc(folder), csv=tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
@@ -81,6 +114,22 @@ def test_check_works_from_the_elements_alone(folder):
         ("c.png", "object 1", ex.OUTSIDE),
         ("c.png", "object 2", ex.OUTSIDE),
     ]
+
+
+def test_the_summary_counts_what_became_of_problems_and_names_unreadable_images():
+    found = [("a.xml", ex.INVERTED, ex.DROPPED_BOX), ("b.xml", ex.MISSING_IMAGE, ex.DROPPED_IMAGE)]
+    found += [("c.txt", ex.LABEL_WITHOUT_IMAGE, "label ignored")] * 2
+    found += [(f"d/{n}.jpg", ex.UNREADABLE_IMAGE, ex.SKIPPED_IMAGE) for n in range(3)]
+    found += [("e.jpg", ex.NO_OBJECTS, "image kept")]  # a note
+    problems = [ex.Problem(file, "", rule, "", action) for file, rule, action in found]
+    assert summary(problems) == (
+        "1 annotation left out, 1 image left out, "
+        "3 images that cannot be read (0.jpg, 1.jpg, 2.jpg), 2 other problems"
+    )
+    assert summary(problems[4:], most=2) == (
+        "3 images that cannot be read (0.jpg, 1.jpg and others)"
+    )
+    assert summary(problems[-1:]) == ""
 
 
 def test_stats_count_images_objects_and_classes(folder):

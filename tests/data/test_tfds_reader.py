@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasdet.data import example as ex
-from kerasdet.data import from_tfds
+from kerasdet.data import from_tfds, tfds_reader
 from kerasdet.errors import InputError
 from tests.data.annotation_files import elements, paint, painted_box
 
@@ -67,6 +67,11 @@ class NoBoxes(TinyVoc):
 
     def _generate_examples(self):
         yield 0, {"image": str(self.images[0]), "label": 1}
+
+
+class NoNetwork(TinyVoc):
+    def _split_generators(self, dl_manager):
+        dl_manager.download("http://127.0.0.1:9/images.zip")  # the port of "discard": no server
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +140,33 @@ def test_given_names_order_the_labels_and_other_objects_are_dropped(builder):
 def test_an_unknown_split_or_name_is_one_sentence(builder, tmp_path):
     with pytest.raises(InputError, match="no split 'test'; there: train"):
         from_tfds(builder, "test")
-    with pytest.raises(InputError, match="cannot build 'no_such_data'"):
+    with pytest.raises(InputError, match=r"cannot build 'no_such_data': Dataset \w+ not found$"):
         from_tfds("no_such_data", data_dir=str(tmp_path))
+    with pytest.raises(InputError, match=r"cannot build 'voc/x': BuilderConfig x not found.*None$"):
+        from_tfds("voc/x", data_dir=str(tmp_path))
+
+
+def test_without_a_network_the_host_is_named_soon_and_nothing_is_left(
+    tmp_path, monkeypatch, caplog
+):
+    from tensorflow_datasets.core.download import downloader
+
+    monkeypatch.setattr(tfds_reader, "_RETRIES", 2)
+    with pytest.raises(InputError, match=r"not be prepared there: 127\.0\.0\.1 cannot be reached$"):
+        from_tfds("no_network", data_dir=str(tmp_path))
+    assert not [r for r in caplog.records if r.name.startswith("urllib3")]
+    assert (tmp_path / "downloads").is_dir()
+    assert not list(tmp_path.rglob("*.tmp.*"))
+    assert downloader.MAX_RETRIES == 10, "for others as it was"
+
+
+def test_a_part_of_a_file_is_not_removed_but_named(tmp_path):
+    for folder in ("a.zip.tmp.1", "b.zip.tmp.2"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "b.zip.tmp.2" / "b.zip").write_bytes(b"half")
+    left = tfds_reader._swept({tmp_path / "a.zip.tmp.1", tmp_path / "b.zip.tmp.2"})
+    assert left == str(tmp_path / "b.zip.tmp.2")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.zip.tmp.2"]
 
 
 def test_a_builder_without_boxes_is_no_detection_data(builder, tmp_path):
