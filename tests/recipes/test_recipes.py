@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from kerasdet import data, runs, training
+from kerasdet.evaluation import evaluate
+from kerasdet.word_tree import WordTree
+from tests import small
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 RECIPES = sorted(ZOO.glob("*/recipe.py"))
@@ -76,6 +79,22 @@ def test_the_joint_recipe_trains_on_boxes_and_labels():
         boxes, labels, model, 4, detection_share=recipe.detection_share, augment=recipe.augment
     )
     train_on(model, recipe, batches)
+
+
+def test_the_joint_recipe_of_coco_is_evaluated_by_the_nodes_of_darknets_map(shared_data):
+    """By name it could not be: 9k.tree has "car" three times."""
+    recipe = runs.read_recipe(ZOO / "yolo9000_coco_imagenet" / "recipe.py")
+    darknet, photos = shared_data / "darknet" / "data", shared_data / "coco128"
+    coco = data.load(
+        f"coco:{photos}/annotations/instances_train2017.json,{photos}/images/train2017"
+    )
+    model = small.yolo9000(tree=WordTree.from_darknet(darknet / "9k.tree", darknet / "9k.names"))
+    detector = training._answering(recipe, model, coco, darknet)
+    assert detector.nodes[coco.class_names.index("car")] == 3802  # line 3 of coco9k.map
+    result = evaluate(
+        detector, coco, rule=recipe.rule, match_names=recipe.match_names, max_images=1
+    )
+    assert {one.name for one in result.classes} == set(coco.class_names)
 
 
 @pytest.mark.slow

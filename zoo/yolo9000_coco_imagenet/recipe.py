@@ -37,6 +37,5 @@ def recipe():
         milestones=(43, 49),
         weight_decay=5e-4,
         rule="coco",
-        match_names=True,
         evaluate_every=5,
     )
