@@ -5,7 +5,9 @@ many numbers it holds: the tables below have the released networks, and the coun
 what is left to solve for.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kerasdet.backbones.small import FEATURE_LAYERS, small
@@ -33,35 +35,46 @@ class _Layout(NamedTuple):
         floats: numbers in its file.
         classes: K of that file.
         per_class: numbers that one more class adds to the output layer.
-        arguments: what the constructor has to be told.
-        by_classes: further arguments where K is the release's.
+        arguments: what the size follows from; a caller who says otherwise has another network.
+        settings: what else the constructor has to be told.
+        by_classes: further settings where K is the release's.
     """
 
     floats: int
     classes: int
     per_class: int
     arguments: dict[str, Any]
-    by_classes: dict[int, dict[str, Any]]
+    settings: Mapping[str, Any] = MappingProxyType({})
+    by_classes: Mapping[int, dict[str, Any]] = MappingProxyType({})
 
     def solved(self, floats: int) -> int:
         """K of a file of so many numbers; 0 where none fits."""
         more, rest = divmod(floats - self.floats, self.per_class)
         return max(self.classes + more, 0) if not rest else 0
 
+    def agrees(self, given: dict[str, Any]) -> bool:
+        """Whether a caller's arguments leave the network as it is."""
+        return all(given.get(name, own) == own for name, own in self.arguments.items())
+
 
 # A class adds 49 cells * (inputs + bias) to YOLO v1's last connected layer. The counts are the
 # sizes of the published files, and of yolo-small and yolo-tiny what their cfg files come to.
 _V1_LOCAL = 49 * (7 * 7 * 256 + 1)
 _V1_HIDDEN = 49 * (4096 + 1)
+_LOCAL = {"backbone": "extraction", "head": "local"}
+_PAPER = {"backbone": "extraction", "head": "paper", "boxes_per_cell": 2}
 _V1 = (
-    _Layout(197_328_243, 20, _V1_LOCAL, {"head": "local"}, {}),
-    _Layout(194_254_718, 20, _V1_LOCAL, {"head": "local", "boxes_per_cell": 2}, {}),
-    _Layout(271_703_550, 20, _V1_HIDDEN, {}, {}),
-    _Layout(93_970_430, 20, _V1_HIDDEN, {"hidden": (512, 4096), "input_range": (-1, 1)}, {}),
+    _Layout(197_328_243, 20, _V1_LOCAL, {**_LOCAL, "boxes_per_cell": 3}),
+    _Layout(194_254_718, 20, _V1_LOCAL, {**_LOCAL, "boxes_per_cell": 2}),
+    _Layout(271_703_550, 20, _V1_HIDDEN, {**_PAPER, "hidden": (4096,)}),
+    _Layout(
+        93_970_430, 20, _V1_HIDDEN, {**_PAPER, "hidden": (512, 4096)}, {"input_range": (-1, 1)}
+    ),
 )
 _V1_TINY = (
-    _Layout(27_099_950, 20, _V1_LOCAL, {"backbone": "tiny"}, {}),
-    _Layout(45_089_374, 20, _V1_HIDDEN, {"backbone": "fast"}, {}),
+    _Layout(27_099_950, 20, _V1_LOCAL, {"backbone": "tiny", "boxes_per_cell": 2}),
+    _Layout(67_055_775, 80, _V1_LOCAL, {"backbone": "tiny", "boxes_per_cell": 3}),  # tiny-coco.cfg
+    _Layout(45_089_374, 20, _V1_HIDDEN, {"backbone": "fast", "boxes_per_cell": 2}),
 )
 
 # A class adds five priors' filters of 1024 (or 512) inputs and a bias to YOLOv2's last convolution.
@@ -70,25 +83,32 @@ _V2 = (
         50_983_561,
         80,
         5 * 1025,
-        {},
-        {80: {"anchors": "coco", "image_size": 608}, 20: {"anchors": "voc"}},
+        {"backbone": "darknet19", "passthrough_filters": 64},
+        by_classes={80: {"anchors": "coco", "image_size": 608}, 20: {"anchors": "voc"}},
     ),
     _Layout(  # before the passthrough was squeezed, November 2016
         67_465_609,
         80,
         5 * 1025,
-        {"passthrough_filters": None},
-        {80: {"anchors": "coco_2016"}, 20: {"anchors": "voc_2016"}},
+        {"backbone": "darknet19", "passthrough_filters": None},
+        by_classes={80: {"anchors": "coco_2016"}, 20: {"anchors": "voc_2016"}},
     ),
 )
 _V2_TINY = (
-    _Layout(15_867_885, 20, 5 * 1025, {}, {80: {"anchors": "coco_2016"}}),
+    _Layout(
+        15_867_885,
+        20,
+        5 * 1025,
+        {"backbone": "tiny", "head_filters": (1024,)},
+        by_classes={80: {"anchors": "coco_2016"}},
+    ),
     _Layout(
         11_237_145,
         80,
         5 * 513,
-        {"head_filters": (512,), "loss": {"rescore": False}},
-        {80: {"anchors": "coco"}},
+        {"backbone": "tiny", "head_filters": (512,)},
+        {"loss": {"rescore": False}},
+        by_classes={80: {"anchors": "coco"}},
     ),
 )
 
@@ -281,25 +301,42 @@ def _detector(kind, layouts, num_classes, class_names, pretrained, kwargs):
     if recognise(path) == "hdf5":
         return with_own(kind(**classes(num_classes, class_names), **kwargs), path)
     count = read_darknet(path).numbers.size
-    layout, theirs = _layout_of(layouts, count, num_classes)
-    if layout is None:  # the first layers of a network, or another network, which `load` will say
+    given = num_classes if class_names is None else len(class_names)
+    fitting = _fitting(layouts, count, kwargs, given)
+    if not fitting:  # the first layers of a network, or another network, which `load` will say
         model = kind(**classes(num_classes, class_names), **kwargs)
         return _load(model, path, outputs=True)
+    if given is None and len(fitting) > 1 and is_path(pretrained):
+        _say_which(fitting, path)
+    layout, theirs = fitting[0]
     names = _RELEASED_CLASSES.get(theirs, [f"class {label}" for label in range(theirs)])
     ours = classes(num_classes, class_names, default=names)
-    of_file = layout.arguments | layout.by_classes.get(theirs, {})
-    same = len(ours.get("class_names") or range(ours["num_classes"])) == theirs
-    if not same:
+    of_file = {**layout.arguments, **layout.settings, **layout.by_classes.get(theirs, {})}
+    if given not in (None, theirs):
         of_file.pop("image_size", None)
-    return _load(kind(**ours, **{**of_file, **kwargs}), path, outputs=same)
+    model = kind(**ours, **{**of_file, **kwargs})
+    return _load(model, path, outputs=darknet_weights.expected_floats(model) == count)
 
 
-def _layout_of(layouts, floats, num_classes):
-    """(layout, K) of a file: the release's classes or the caller's before others; (None, 0)."""
-    solved = [(layout, layout.solved(floats)) for layout in layouts]
+def _fitting(layouts, floats, kwargs, given=None) -> list[tuple[_Layout, int]]:
+    """Each (layout, K) that a file may be of: the caller's K first, then a release's, then others."""
+    kwargs = {name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()}
+    solved = [(layout, layout.solved(floats)) for layout in layouts if layout.agrees(kwargs)]
     solved = [(layout, count) for layout, count in solved if count > 0]
-    solved.sort(key=lambda pair: pair[1] not in (*_RELEASED_CLASSES, num_classes))
-    return solved[0] if solved else (None, 0)
+    return sorted(solved, key=lambda pair: (pair[1] != given, pair[1] not in _RELEASED_CLASSES))
+
+
+def _say_which(fitting, path):
+    """Networks of several heads have as many numbers, each for other classes: which is taken."""
+    first, *others = (
+        f"{count} classes with "
+        + ", ".join(f"{name}={value!r}" for name, value in layout.arguments.items())
+        for layout, count in fitting
+    )
+    _tell(
+        f"{path} is read as {first}; as many numbers has {' or '.join(others)}: say num_classes, "
+        "class_names or these arguments if it is that."
+    )
 
 
 def _classifier(build, num_classes, class_names, pretrained, kwargs):
@@ -328,10 +365,14 @@ def _path(name, pretrained) -> Path:
 def _load(model, path, *, outputs):
     report = darknet_weights.load(model, path, partial=True, outputs=outputs)
     if report.left:
-        from rich.console import Console
-
-        Console(stderr=True).print(report.table())
+        _tell(report.table())
     return model
+
+
+def _tell(what):
+    from rich.console import Console
+
+    Console(stderr=True).print(what)
 
 
 def _tree(tree) -> WordTree:
