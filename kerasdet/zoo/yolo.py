@@ -112,6 +112,30 @@ _V2_TINY = (
     ),
 )
 
+
+class _Trunk(NamedTuple):
+    """Convolutions that a detector starts from, trained as a classifier.
+
+    Attributes:
+        backbone: the detector's.
+        floats: their numbers.
+        layers: how many they are.
+        batch_norm: whether they are normalised.
+    """
+
+    backbone: str
+    floats: int
+    layers: int
+    batch_norm: bool
+
+
+# Of extraction.conv.weights there are two: the older is from before darknet normalised.
+_TRUNKS = (
+    _Trunk("darknet19", 19_831_776, 18, True),  # darknet19_448.conv.23
+    _Trunk("extraction", 22_430_400, 20, True),
+    _Trunk("extraction", 22_403_136, 20, False),
+)
+
 _RELEASED_CLASSES = {20: VOC_NAMES, 80: COCO_NAMES}
 
 
@@ -122,9 +146,10 @@ def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
         num_classes: K. None: the weight file's, or VOC's 20.
         class_names: names of the labels; say these or `num_classes`.
         pretrained: False, True (darknet's VOC training of 2016), "voc", "voc_2016", "imagenet"
-            (the trunk alone), or a weight file's path. Of a file the head and the classes
-            follow from its size, but not `input_range`: the network of 2015 that the paper
-            describes saw -1..1, and has as many numbers as the one that sees 0..1.
+            (the trunk alone), or a weight file's path. Of a file the head, the classes and of
+            a trunk `batch_norm` follow from its size, but not `input_range`: the network of
+            2015 that the paper describes saw -1..1, and has as many numbers as the one that
+            sees 0..1.
         **kwargs: as in `kerasdet.YOLOv1`; they come before what a weight file says.
 
     Raises:
@@ -132,7 +157,7 @@ def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
 
     Source: Redmon et al., arXiv:1506.02640; darknet cfg/yolov1.cfg.
     """
-    kwargs = {"name": "yolo_v1", **kwargs}
+    kwargs = {"name": "yolo_v1", "backbone": "extraction", **kwargs}
     return _detector(YOLOv1, _V1, num_classes, class_names, pretrained, kwargs)
 
 
@@ -169,7 +194,7 @@ def yolo_v2(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
 
     Source: Redmon and Farhadi, arXiv:1612.08242; darknet cfg/yolov2.cfg, cfg/yolov2-voc.cfg.
     """
-    kwargs = {"name": "yolo_v2", **kwargs}
+    kwargs = {"name": "yolo_v2", "backbone": "darknet19", **kwargs}
     return _detector(YOLOv2, _V2, num_classes, class_names, pretrained, kwargs)
 
 
@@ -303,6 +328,16 @@ def _detector(kind, layouts, num_classes, class_names, pretrained, kwargs):
     count = read_darknet(path).numbers.size
     given = num_classes if class_names is None else len(class_names)
     fitting = _fitting(layouts, count, kwargs, given)
+    if not fitting and (trunk := _trunk(kwargs["backbone"], count)):
+        normalised = {"batch_norm": trunk.batch_norm}
+        if kwargs.get("batch_norm") not in (None, trunk.batch_norm):
+            raise InputError(
+                f"{path} holds convolutions {'with' if trunk.batch_norm else 'without'} batch "
+                f"normalisation, and {kwargs['name']} was asked for with "
+                f"batch_norm={kwargs['batch_norm']}."
+            )
+        model = kind(**classes(num_classes, class_names), **{**kwargs, **normalised})
+        return _load(model, path, layers=trunk.layers)
     if not fitting:  # the first layers of a network, or another network, which `load` will say
         model = kind(**classes(num_classes, class_names), **kwargs)
         return _load(model, path, outputs=True)
@@ -324,6 +359,14 @@ def _fitting(layouts, floats, kwargs, given=None) -> list[tuple[_Layout, int]]:
     solved = [(layout, layout.solved(floats)) for layout in layouts if layout.agrees(kwargs)]
     solved = [(layout, count) for layout, count in solved if count > 0]
     return sorted(solved, key=lambda pair: (pair[1] != given, pair[1] not in _RELEASED_CLASSES))
+
+
+def _trunk(backbone, floats) -> _Trunk | None:
+    """The convolutions that a file of so many numbers holds for this backbone, if it is known."""
+    for trunk in _TRUNKS:
+        if trunk.backbone == backbone and floats == trunk.floats:
+            return trunk
+    return None
 
 
 def _say_which(fitting, path):
@@ -362,8 +405,8 @@ def _path(name, pretrained) -> Path:
     return Path(path)
 
 
-def _load(model, path, *, outputs):
-    report = darknet_weights.load(model, path, partial=True, outputs=outputs)
+def _load(model, path, *, outputs=True, layers=None):
+    report = darknet_weights.load(model, path, partial=True, outputs=outputs, layers=layers)
     if report.left:
         _tell(report.table())
     return model

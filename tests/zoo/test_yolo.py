@@ -5,6 +5,7 @@ import pytest
 
 from kerasdet import zoo
 from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.classifier import extraction
 from kerasdet.errors import InputError
 from kerasdet.weights.maps import darknet as darknet_weights
 from kerasdet.zoo import yolo
@@ -183,3 +184,21 @@ def test_a_classifiers_trunk_starts_a_detector(tmp_path):
     np.testing.assert_array_equal(
         detector.get_layer("conv18").kernel, classifier.get_layer("conv18").kernel
     )
+
+
+@pytest.mark.parametrize(("batch_norm", "floats"), [(True, 22_430_400), (False, 22_403_136)])
+def test_whether_yolos_trunk_is_normalised_follows_from_its_files_size(
+    tmp_path, batch_norm, floats
+):
+    """Both are called extraction.conv.weights."""
+    classifier = extraction(3, batch_norm=batch_norm)
+    path = tmp_path / "extraction.conv.weights"
+    darknet_weights.save(classifier, path, layers=20)
+    assert path.stat().st_size == 20 + 4 * floats
+    detector = zoo.yolo_v2(2, backbone="extraction", head_filters=(8,), pretrained=path)
+    assert ("conv20_norm" in [layer.name for layer in detector.layers]) == batch_norm
+    np.testing.assert_array_equal(
+        detector.get_layer("conv20").kernel, classifier.get_layer("conv20").kernel
+    )
+    with pytest.raises(InputError, match=f"asked for with batch_norm={not batch_norm}"):
+        zoo.yolo_v1(2, batch_norm=not batch_norm, pretrained=path)
