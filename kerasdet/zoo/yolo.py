@@ -114,7 +114,7 @@ _V2_TINY = (
 
 
 class _Trunk(NamedTuple):
-    """Convolutions that a detector starts from, trained as a classifier.
+    """Convolutions that a detector starts from, trained as a classifier of one more, 1x1.
 
     Attributes:
         backbone: the detector's.
@@ -129,7 +129,10 @@ class _Trunk(NamedTuple):
     batch_norm: bool
 
 
-# Of extraction.conv.weights there are two: the older is from before darknet normalised.
+# A file of the trunk alone or of the whole classifier will do. Of extraction.conv.weights there are
+# two: the older is from before darknet normalised.
+_PER_CLASS = 1024 + 1
+_MOST_CLASSES = 21_842  # darknet's list of all of ImageNet (cfg/extraction22k.cfg)
 _TRUNKS = (
     _Trunk("darknet19", 19_831_776, 18, True),  # darknet19_448.conv.23
     _Trunk("extraction", 22_430_400, 20, True),
@@ -146,10 +149,10 @@ def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
         num_classes: K. None: the weight file's, or VOC's 20.
         class_names: names of the labels; say these or `num_classes`.
         pretrained: False, True (darknet's VOC training of 2016), "voc", "voc_2016", "imagenet"
-            (the trunk alone), or a weight file's path. Of a file the head, the classes and of
-            a trunk `batch_norm` follow from its size, but not `input_range`: the network of
-            2015 that the paper describes saw -1..1, and has as many numbers as the one that
-            sees 0..1.
+            (the trunk alone), or a weight file's path; of a classifier's the trunk is loaded.
+            Head, classes and a trunk's `batch_norm` follow from a file's size, but not
+            `input_range`: the network of 2015 that the paper describes saw -1..1, and has as
+            many numbers as the one that sees 0..1.
         **kwargs: as in `kerasdet.YOLOv1`; they come before what a weight file says.
 
     Raises:
@@ -186,7 +189,8 @@ def yolo_v2(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
         num_classes: K. None: the weight file's, or VOC's 20.
         class_names: names of the labels; say these or `num_classes`.
         pretrained: False, True (darknet's COCO training, 608 pixels), "coco", "voc",
-            "imagenet" (the trunk alone), or a weight file's path.
+            "imagenet" (the trunk alone), or a weight file's path; of a classifier's the trunk
+            is loaded.
         **kwargs: as in `kerasdet.YOLOv2`; they come before what a weight file says.
 
     Raises:
@@ -257,7 +261,7 @@ def yolo9000(
             in a `.names` file beside it). None: classes of one level if those are given, else
             darknet's 9k.tree, which is downloaded.
         pretrained: False, True or "coco_imagenet" (the authors'), "imagenet" (Darknet-19's
-            trunk), or a weight file's path.
+            trunk), or a weight file's path; of Darknet-19's the trunk is loaded.
         **kwargs: as in `kerasdet.YOLO9000`.
 
     Raises:
@@ -274,8 +278,10 @@ def yolo9000(
     path = _path("yolo9000", pretrained)
     if recognise(path) == "hdf5":
         return with_own(model, path)
-    _load(model, path, outputs=True)
-    return model
+    count = read_darknet(path).numbers.size
+    trunk = _trunk(kwargs.get("backbone", "darknet19"), count)
+    whole = darknet_weights.expected_floats(model) == count
+    return _load(model, path, layers=trunk.layers if trunk and not whole else None)
 
 
 def darknet19(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> Classifier:
@@ -362,9 +368,10 @@ def _fitting(layouts, floats, kwargs, given=None) -> list[tuple[_Layout, int]]:
 
 
 def _trunk(backbone, floats) -> _Trunk | None:
-    """The convolutions that a file of so many numbers holds for this backbone, if it is known."""
+    """The trunk that a file of so many numbers begins with, if it is this backbone's."""
     for trunk in _TRUNKS:
-        if trunk.backbone == backbone and floats == trunk.floats:
+        count, rest = divmod(floats - trunk.floats, _PER_CLASS)
+        if trunk.backbone == backbone and 0 <= count <= _MOST_CLASSES and not rest:
             return trunk
     return None
 

@@ -175,15 +175,25 @@ def test_yolo9000_without_a_tree_has_classes_of_one_level():
     assert list(model.tree.group_sizes) == [3]
 
 
-def test_a_classifiers_trunk_starts_a_detector(tmp_path):
-    """The first 18 convolutions are those of Darknet-19 (darknet19_448.conv.23)."""
+@pytest.mark.parametrize(
+    ("layers", "floats"),
+    [(18, 19_831_776), (None, 19_831_776 + 7 * 1025)],  # darknet19_448.conv.23, darknet19.weights
+    ids=["trunk", "whole"],
+)
+@pytest.mark.parametrize("builder", [zoo.yolo_v2, zoo.yolo9000])
+def test_a_classifiers_file_starts_a_detector_by_its_first_18_convolutions(
+    tmp_path, capsys, builder, layers, floats
+):
     classifier = zoo.darknet19(7)
-    path = tmp_path / "darknet19.conv.23"
-    darknet_weights.save(classifier, path, layers=18)
-    detector = zoo.yolo_v2(2, pretrained=path)
+    path = tmp_path / "darknet19"
+    darknet_weights.save(classifier, path, layers=layers)
+    assert path.stat().st_size == 20 + 4 * floats
+    detector = builder(2, pretrained=path)
     np.testing.assert_array_equal(
         detector.get_layer("conv18").kernel, classifier.get_layer("conv18").kernel
     )
+    assert detector.get_layer("conv19").kernel.shape != classifier.get_layer("conv19").kernel.shape
+    assert "conv19" in capsys.readouterr().err, "a table says what was not loaded"
 
 
 @pytest.mark.parametrize(("batch_norm", "floats"), [(True, 22_430_400), (False, 22_403_136)])
@@ -202,3 +212,15 @@ def test_whether_yolos_trunk_is_normalised_follows_from_its_files_size(
     )
     with pytest.raises(InputError, match=f"asked for with batch_norm={not batch_norm}"):
         zoo.yolo_v1(2, batch_norm=not batch_norm, pretrained=path)
+
+
+def test_published_classifiers_have_the_trunks_of_the_detectors_that_start_from_them():
+    published = {
+        20_856_776: ("darknet19", 18, True),  # darknet19.weights, darknet19_448.weights
+        23_455_400: ("extraction", 20, True),  # extraction.weights
+    }
+    for floats, (backbone, layers, batch_norm) in published.items():
+        trunk = yolo._trunk(backbone, floats)
+        assert (trunk.layers, trunk.batch_norm) == (layers, batch_norm)
+        assert yolo._trunk("tiny", floats) is None
+        assert yolo._trunk(backbone, floats + 1) is None
