@@ -9,7 +9,10 @@ Schedule: cfg/yolo9000.cfg: 500 200 iterations of 64 images; the paper oversampl
 ImageNet is four times as large.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def yolo9000(class_names):
@@ -28,7 +31,8 @@ def recipe():
         detection_share=0.2,
         epochs=54,
         batch_size=64,
-        augment="yolo_v2",
+        # yolo9000.cfg; yolov2.cfg has a jitter of 0.3 and 1.5 twice.
+        augment=partial(augment_yolo.yolo_v2, jitter=0.2, saturation=0.75, exposure=0.75),
         multi_scale=tuple(range(320, 609, 32)),
         optimizer="sgd",
         learning_rate=1e-3,
