@@ -2,7 +2,7 @@
 
     kerasdet train zoo/yolo9000_coco_imagenet/recipe.py --data-dir DIR
     # DIR holds annotations/, train2017/, val2017/ and imagenet/, a folder of photos for each wnid of
-    # 9k.tree, and darknet's data/coco9k.map
+    # 9k.tree, and darknet's data/coco9k.map (`kerasdet.zoo.pretrained.fetch_nodes("coco")` has it)
 
 Paper: 19.7 mAP on ImageNet DET val (Redmon and Farhadi, YOLO9000, sec. 4). Not yet trained here.
 Schedule: cfg/yolo9000.cfg: 500 200 iterations of 64 images; the paper oversamples COCO until
