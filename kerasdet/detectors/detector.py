@@ -168,6 +168,35 @@ class Detector(keras.Model):
             )
         return tuple(int(side) for side in sides)
 
+    def call(self, inputs, training=None, mask=None):
+        """The named raw outputs.
+
+        Raises:
+            InputError: if `image_stride` does not divide a side of the images.
+        """
+        self._check_sides(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    def _sides(self, inputs):
+        """(height, width) of a batch's images; None: of `image_size`."""
+        if inputs is None:
+            return self.image_size
+        self._check_sides(inputs)
+        return ops.shape(inputs)[1:3]
+
+    def _check_sides(self, inputs):
+        """Refuses images whose sides, where they are known, `image_stride` does not divide."""
+        images = inputs["images"] if isinstance(inputs, dict) else inputs
+        sides = tuple(images.shape[1:3])
+        if any(side is not None and side % self.image_stride for side in sides):
+            height, width = sides
+            error = InputError(
+                f"{self.name} wants images whose sides are multiples of {self.image_stride}, not "
+                f"{height}x{width}."
+            )
+            error._keras_call_info_injected = True  # else Keras writes the image's numbers below it
+            raise error
+
     # ------------------------------------------------------------------ saving
 
     def _arguments(self) -> dict:

@@ -207,7 +207,7 @@ class YOLO9000(Detector):
 
     def assign(self, targets, inputs=None):
         """Each object's box of the grid, and the images' own labels where the batch has any."""
-        sides = self.image_size if inputs is None else ops.shape(inputs)[1:3]
+        sides = self._sides(inputs)
         return _assigned(targets, targets["labels"], self.priors, sides)
 
     # -------------------------------------------------------------------- loss
@@ -331,7 +331,7 @@ class YOLO9000ForClasses(Detector):
 
     def assign(self, targets, inputs=None):
         """As YOLO9000's, after each label of an object has become its node."""
-        sides = self.image_size if inputs is None else ops.shape(inputs)[1:3]
+        sides = self._sides(inputs)
         labels = ops.cast(targets["labels"], "int32")
         nodes = ops.take(self.nodes, ops.maximum(labels, 0), axis=0)
         return _assigned(targets, ops.where(labels >= 0, nodes, -1), self.priors, sides)

@@ -231,7 +231,7 @@ class YOLOv2(Detector):
 
     def assign(self, targets, inputs=None):
         """Each object's box of the grid, by cell and prior: `region.AssignedObjects`."""
-        sides = self.image_size if inputs is None else ops.shape(inputs)[1:3]
+        sides = self._sides(inputs)
         return region.assign_objects(
             targets["boxes"],
             targets["labels"],

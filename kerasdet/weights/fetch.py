@@ -35,6 +35,7 @@ class Source(NamedTuple):
         sha1: as `sha256`, where only this is published.
         md5: as `sha256`, where only this is published.
         member: the weight file's name inside, where `file` is a tar archive.
+        argument: what a path of one's own is given as.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Source(NamedTuple):
     sha1: str | None = None
     md5: str | None = None
     member: str | None = None
+    argument: str = "pretrained"
 
 
 def cache_folder() -> Path:
@@ -107,7 +109,7 @@ def _by_hand(source: Source) -> str:
     about = f" ({', '.join(facts)})" if facts else ""
     return (
         f"get it from {source.url or source.page}{about} and put it at "
-        f"{cache_folder() / source.file}, or give its path as pretrained=."
+        f"{cache_folder() / source.file}, or give its path as {source.argument}=."
     )
 
 

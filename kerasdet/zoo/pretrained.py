@@ -107,20 +107,29 @@ def _darknet(name, page, **published):
     )
 
 
-TREE: tuple[Source, ...] = tuple(
-    Source(
+def _list(file, sha1, argument):
+    """A file of darknet's data/."""
+    return Source(
         file=file,
         url=_DARKNET_RAW + file,
         page="https://github.com/pjreddie/darknet",
         licence=_DARKNET_LICENCE,
         sha1=sha1,
+        argument=argument,
     )
-    for file, sha1 in (
-        ("9k.tree", "b160e78e7f588bd3dfcf137fd064f30e48feab8a"),
-        ("9k.names", "801cef7f9d8ff1dba308319ef48908f60db8af75"),
-    )
+
+
+TREE: tuple[Source, ...] = (
+    _list("9k.tree", "b160e78e7f588bd3dfcf137fd064f30e48feab8a", "tree"),
+    _list("9k.names", "801cef7f9d8ff1dba308319ef48908f60db8af75", "tree"),
 )
 """YOLO9000's WordTree, and the names of its nodes."""
+
+NODES: dict[str, Source] = {
+    "coco": _list("coco9k.map", "f4e2a7261f476751d5e6d2f1788bbdb7f070238b", "nodes"),
+    "imagenet_det": _list("inet9k.map", "7ada83cb729325a8e94adb7ed13c758c39aa44b1", "nodes"),
+}
+"""Which nodes of that tree the classes of a data set are, for `WordTree.read_map`."""
 
 
 def _trunk(model):
@@ -564,3 +573,19 @@ def fetch(model: str, name: str | bool = True) -> Path:
             which file to get, from where, and where to put it.
     """
     return downloads.fetch(find(model, name).source)
+
+
+def fetch_nodes(name: str) -> Path:
+    """The list of the nodes in YOLO9000's tree that a data set's classes are, as `fetch`.
+
+        model.for_classes(COCO_NAMES, model.tree.read_map(fetch_nodes("coco")))
+
+    Args:
+        name: "coco" (80 classes), or "imagenet_det" (the 200 of ILSVRC's detection task).
+
+    Raises:
+        InputError: if there is no such list, or the file cannot be had.
+    """
+    if name not in NODES:
+        raise InputError(f"There are nodes of the classes of {', '.join(NODES)}, not of {name!r}.")
+    return downloads.fetch(NODES[name])

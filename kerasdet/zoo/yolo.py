@@ -5,7 +5,9 @@ many numbers it holds: the tables below have the released networks, and the coun
 what is left to solve for.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kerasdet.backbones.small import FEATURE_LAYERS, small
@@ -33,35 +35,46 @@ class _Layout(NamedTuple):
         floats: numbers in its file.
         classes: K of that file.
         per_class: numbers that one more class adds to the output layer.
-        arguments: what the constructor has to be told.
-        by_classes: further arguments where K is the release's.
+        arguments: what the size follows from; a caller who says otherwise has another network.
+        settings: what else the constructor has to be told.
+        by_classes: further settings where K is the release's.
     """
 
     floats: int
     classes: int
     per_class: int
     arguments: dict[str, Any]
-    by_classes: dict[int, dict[str, Any]]
+    settings: Mapping[str, Any] = MappingProxyType({})
+    by_classes: Mapping[int, dict[str, Any]] = MappingProxyType({})
 
     def solved(self, floats: int) -> int:
         """K of a file of so many numbers; 0 where none fits."""
         more, rest = divmod(floats - self.floats, self.per_class)
         return max(self.classes + more, 0) if not rest else 0
 
+    def agrees(self, given: dict[str, Any]) -> bool:
+        """Whether a caller's arguments leave the network as it is."""
+        return all(given.get(name, own) == own for name, own in self.arguments.items())
+
 
 # A class adds 49 cells * (inputs + bias) to YOLO v1's last connected layer. The counts are the
 # sizes of the published files, and of yolo-small and yolo-tiny what their cfg files come to.
 _V1_LOCAL = 49 * (7 * 7 * 256 + 1)
 _V1_HIDDEN = 49 * (4096 + 1)
+_LOCAL = {"backbone": "extraction", "head": "local"}
+_PAPER = {"backbone": "extraction", "head": "paper", "boxes_per_cell": 2}
 _V1 = (
-    _Layout(197_328_243, 20, _V1_LOCAL, {"head": "local"}, {}),
-    _Layout(194_254_718, 20, _V1_LOCAL, {"head": "local", "boxes_per_cell": 2}, {}),
-    _Layout(271_703_550, 20, _V1_HIDDEN, {}, {}),
-    _Layout(93_970_430, 20, _V1_HIDDEN, {"hidden": (512, 4096), "input_range": (-1, 1)}, {}),
+    _Layout(197_328_243, 20, _V1_LOCAL, {**_LOCAL, "boxes_per_cell": 3}),
+    _Layout(194_254_718, 20, _V1_LOCAL, {**_LOCAL, "boxes_per_cell": 2}),
+    _Layout(271_703_550, 20, _V1_HIDDEN, {**_PAPER, "hidden": (4096,)}),
+    _Layout(
+        93_970_430, 20, _V1_HIDDEN, {**_PAPER, "hidden": (512, 4096)}, {"input_range": (-1, 1)}
+    ),
 )
 _V1_TINY = (
-    _Layout(27_099_950, 20, _V1_LOCAL, {"backbone": "tiny"}, {}),
-    _Layout(45_089_374, 20, _V1_HIDDEN, {"backbone": "fast"}, {}),
+    _Layout(27_099_950, 20, _V1_LOCAL, {"backbone": "tiny", "boxes_per_cell": 2}),
+    _Layout(67_055_775, 80, _V1_LOCAL, {"backbone": "tiny", "boxes_per_cell": 3}),  # tiny-coco.cfg
+    _Layout(45_089_374, 20, _V1_HIDDEN, {"backbone": "fast", "boxes_per_cell": 2}),
 )
 
 # A class adds five priors' filters of 1024 (or 512) inputs and a bias to YOLOv2's last convolution.
@@ -70,26 +83,60 @@ _V2 = (
         50_983_561,
         80,
         5 * 1025,
-        {},
-        {80: {"anchors": "coco", "image_size": 608}, 20: {"anchors": "voc"}},
+        {"backbone": "darknet19", "passthrough_filters": 64},
+        by_classes={80: {"anchors": "coco", "image_size": 608}, 20: {"anchors": "voc"}},
     ),
     _Layout(  # before the passthrough was squeezed, November 2016
         67_465_609,
         80,
         5 * 1025,
-        {"passthrough_filters": None},
-        {80: {"anchors": "coco_2016"}, 20: {"anchors": "voc_2016"}},
+        {"backbone": "darknet19", "passthrough_filters": None},
+        by_classes={80: {"anchors": "coco_2016"}, 20: {"anchors": "voc_2016"}},
     ),
 )
 _V2_TINY = (
-    _Layout(15_867_885, 20, 5 * 1025, {}, {80: {"anchors": "coco_2016"}}),
+    _Layout(
+        15_867_885,
+        20,
+        5 * 1025,
+        {"backbone": "tiny", "head_filters": (1024,)},
+        by_classes={80: {"anchors": "coco_2016"}},
+    ),
     _Layout(
         11_237_145,
         80,
         5 * 513,
-        {"head_filters": (512,), "loss": {"rescore": False}},
-        {80: {"anchors": "coco"}},
+        {"backbone": "tiny", "head_filters": (512,)},
+        {"loss": {"rescore": False}},
+        by_classes={80: {"anchors": "coco"}},
     ),
+)
+
+
+class _Trunk(NamedTuple):
+    """Convolutions that a detector starts from, trained as a classifier of one more, 1x1.
+
+    Attributes:
+        backbone: the detector's.
+        floats: their numbers.
+        layers: how many they are.
+        batch_norm: whether they are normalised.
+    """
+
+    backbone: str
+    floats: int
+    layers: int
+    batch_norm: bool
+
+
+# A file of the trunk alone or of the whole classifier will do. Of extraction.conv.weights there are
+# two: the older is from before darknet normalised.
+_PER_CLASS = 1024 + 1
+_MOST_CLASSES = 21_842  # darknet's list of all of ImageNet (cfg/extraction22k.cfg)
+_TRUNKS = (
+    _Trunk("darknet19", 19_831_776, 18, True),  # darknet19_448.conv.23
+    _Trunk("extraction", 22_430_400, 20, True),
+    _Trunk("extraction", 22_403_136, 20, False),
 )
 
 _RELEASED_CLASSES = {20: VOC_NAMES, 80: COCO_NAMES}
@@ -102,9 +149,10 @@ def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
         num_classes: K. None: the weight file's, or VOC's 20.
         class_names: names of the labels; say these or `num_classes`.
         pretrained: False, True (darknet's VOC training of 2016), "voc", "voc_2016", "imagenet"
-            (the trunk alone), or a weight file's path. Of a file the head and the classes
-            follow from its size, but not `input_range`: the network of 2015 that the paper
-            describes saw -1..1, and has as many numbers as the one that sees 0..1.
+            (the trunk alone), or a weight file's path; of a classifier's the trunk is loaded.
+            Head, classes and a trunk's `batch_norm` follow from a file's size, but not
+            `input_range`: the network of 2015 that the paper describes saw -1..1, and has as
+            many numbers as the one that sees 0..1.
         **kwargs: as in `kerasdet.YOLOv1`; they come before what a weight file says.
 
     Raises:
@@ -112,7 +160,7 @@ def yolo_v1(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
 
     Source: Redmon et al., arXiv:1506.02640; darknet cfg/yolov1.cfg.
     """
-    kwargs = {"name": "yolo_v1", **kwargs}
+    kwargs = {"name": "yolo_v1", "backbone": "extraction", **kwargs}
     return _detector(YOLOv1, _V1, num_classes, class_names, pretrained, kwargs)
 
 
@@ -141,7 +189,8 @@ def yolo_v2(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
         num_classes: K. None: the weight file's, or VOC's 20.
         class_names: names of the labels; say these or `num_classes`.
         pretrained: False, True (darknet's COCO training, 608 pixels), "coco", "voc",
-            "imagenet" (the trunk alone), or a weight file's path.
+            "imagenet" (the trunk alone), or a weight file's path; of a classifier's the trunk
+            is loaded.
         **kwargs: as in `kerasdet.YOLOv2`; they come before what a weight file says.
 
     Raises:
@@ -149,7 +198,7 @@ def yolo_v2(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -
 
     Source: Redmon and Farhadi, arXiv:1612.08242; darknet cfg/yolov2.cfg, cfg/yolov2-voc.cfg.
     """
-    kwargs = {"name": "yolo_v2", **kwargs}
+    kwargs = {"name": "yolo_v2", "backbone": "darknet19", **kwargs}
     return _detector(YOLOv2, _V2, num_classes, class_names, pretrained, kwargs)
 
 
@@ -212,7 +261,7 @@ def yolo9000(
             in a `.names` file beside it). None: classes of one level if those are given, else
             darknet's 9k.tree, which is downloaded.
         pretrained: False, True or "coco_imagenet" (the authors'), "imagenet" (Darknet-19's
-            trunk), or a weight file's path.
+            trunk), or a weight file's path; of Darknet-19's the trunk is loaded.
         **kwargs: as in `kerasdet.YOLO9000`.
 
     Raises:
@@ -229,8 +278,10 @@ def yolo9000(
     path = _path("yolo9000", pretrained)
     if recognise(path) == "hdf5":
         return with_own(model, path)
-    _load(model, path, outputs=True)
-    return model
+    count = read_darknet(path).numbers.size
+    trunk = _trunk(kwargs.get("backbone", "darknet19"), count)
+    whole = darknet_weights.expected_floats(model) == count
+    return _load(model, path, layers=trunk.layers if trunk and not whole else None)
 
 
 def darknet19(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> Classifier:
@@ -281,25 +332,61 @@ def _detector(kind, layouts, num_classes, class_names, pretrained, kwargs):
     if recognise(path) == "hdf5":
         return with_own(kind(**classes(num_classes, class_names), **kwargs), path)
     count = read_darknet(path).numbers.size
-    layout, theirs = _layout_of(layouts, count, num_classes)
-    if layout is None:  # the first layers of a network, or another network, which `load` will say
+    given = num_classes if class_names is None else len(class_names)
+    fitting = _fitting(layouts, count, kwargs, given)
+    if not fitting and (trunk := _trunk(kwargs["backbone"], count)):
+        normalised = {"batch_norm": trunk.batch_norm}
+        if kwargs.get("batch_norm") not in (None, trunk.batch_norm):
+            raise InputError(
+                f"{path} holds convolutions {'with' if trunk.batch_norm else 'without'} batch "
+                f"normalisation, and {kwargs['name']} was asked for with "
+                f"batch_norm={kwargs['batch_norm']}."
+            )
+        model = kind(**classes(num_classes, class_names), **{**kwargs, **normalised})
+        return _load(model, path, layers=trunk.layers)
+    if not fitting:  # the first layers of a network, or another network, which `load` will say
         model = kind(**classes(num_classes, class_names), **kwargs)
         return _load(model, path, outputs=True)
+    if given is None and len(fitting) > 1 and is_path(pretrained):
+        _say_which(fitting, path)
+    layout, theirs = fitting[0]
     names = _RELEASED_CLASSES.get(theirs, [f"class {label}" for label in range(theirs)])
     ours = classes(num_classes, class_names, default=names)
-    of_file = layout.arguments | layout.by_classes.get(theirs, {})
-    same = len(ours.get("class_names") or range(ours["num_classes"])) == theirs
-    if not same:
+    of_file = {**layout.arguments, **layout.settings, **layout.by_classes.get(theirs, {})}
+    if given not in (None, theirs):
         of_file.pop("image_size", None)
-    return _load(kind(**ours, **{**of_file, **kwargs}), path, outputs=same)
+    model = kind(**ours, **{**of_file, **kwargs})
+    return _load(model, path, outputs=darknet_weights.expected_floats(model) == count)
 
 
-def _layout_of(layouts, floats, num_classes):
-    """(layout, K) of a file: the release's classes or the caller's before others; (None, 0)."""
-    solved = [(layout, layout.solved(floats)) for layout in layouts]
+def _fitting(layouts, floats, kwargs, given=None) -> list[tuple[_Layout, int]]:
+    """Each (layout, K) that a file may be of: the caller's K first, then a release's, then others."""
+    kwargs = {name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()}
+    solved = [(layout, layout.solved(floats)) for layout in layouts if layout.agrees(kwargs)]
     solved = [(layout, count) for layout, count in solved if count > 0]
-    solved.sort(key=lambda pair: pair[1] not in (*_RELEASED_CLASSES, num_classes))
-    return solved[0] if solved else (None, 0)
+    return sorted(solved, key=lambda pair: (pair[1] != given, pair[1] not in _RELEASED_CLASSES))
+
+
+def _trunk(backbone, floats) -> _Trunk | None:
+    """The trunk that a file of so many numbers begins with, if it is this backbone's."""
+    for trunk in _TRUNKS:
+        count, rest = divmod(floats - trunk.floats, _PER_CLASS)
+        if trunk.backbone == backbone and 0 <= count <= _MOST_CLASSES and not rest:
+            return trunk
+    return None
+
+
+def _say_which(fitting, path):
+    """Networks of several heads have as many numbers, each for other classes: which is taken."""
+    first, *others = (
+        f"{count} classes with "
+        + ", ".join(f"{name}={value!r}" for name, value in layout.arguments.items())
+        for layout, count in fitting
+    )
+    _tell(
+        f"{path} is read as {first}; as many numbers has {' or '.join(others)}: say num_classes, "
+        "class_names or these arguments if it is that."
+    )
 
 
 def _classifier(build, num_classes, class_names, pretrained, kwargs):
@@ -325,13 +412,17 @@ def _path(name, pretrained) -> Path:
     return Path(path)
 
 
-def _load(model, path, *, outputs):
-    report = darknet_weights.load(model, path, partial=True, outputs=outputs)
+def _load(model, path, *, outputs=True, layers=None):
+    report = darknet_weights.load(model, path, partial=True, outputs=outputs, layers=layers)
     if report.left:
-        from rich.console import Console
-
-        Console(stderr=True).print(report.table())
+        _tell(report.table())
     return model
+
+
+def _tell(what):
+    from rich.console import Console
+
+    Console(stderr=True).print(what)
 
 
 def _tree(tree) -> WordTree:

@@ -208,6 +208,25 @@ def test_one_network_detects_at_any_multiple_of_32(yolo):
         assert (found.boxes.max(axis=0) <= [70, 50, 70, 50]).all()
 
 
+@pytest.mark.parametrize("build", [small.yolo_v2, small.yolo9000])
+@pytest.mark.parametrize("use", ["call", "predict", "train_on_batch", "assign"])
+def test_images_whose_sides_are_no_multiples_of_32_are_refused_in_one_sentence(build, use):
+    """Their grid would be read as one of the next larger images."""
+    model = build()
+    model.compile("sgd")
+    batch = resized(small.four_images(), 62, 96)
+    uses = {
+        "call": lambda: model(batch.images),
+        "predict": lambda: model.predict(batch.images, verbose=0),
+        "train_on_batch": lambda: model.train_on_batch(batch.images, batch.targets),
+        "assign": lambda: model.assign(batch.targets, batch.images),
+    }
+    with pytest.raises(InputError) as raised:
+        uses[use]()
+    wanted = f"{model.name} wants images whose sides are multiples of 32, not 62x96."
+    assert str(raised.value) == wanted
+
+
 @pytest.mark.parametrize("size", [100, (64, 90), 0, (64, 96, 3), "large"])
 def test_a_size_that_is_no_multiple_of_32_is_refused(yolo, size):
     with pytest.raises(InputError, match="image_size wants whole numbers, multiples of 32"):

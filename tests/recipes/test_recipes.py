@@ -1,11 +1,18 @@
 """Every recipe in zoo/ reads, and its model builds; those on built-in data train some steps."""
 
+import contextlib
+import functools
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kerasdet import data, runs, training
+from kerasdet.data import augment_classifier, batching, classification
+from kerasdet.evaluation import evaluate
+from kerasdet.word_tree import WordTree
+from tests import small
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 RECIPES = sorted(ZOO.glob("*/recipe.py"))
@@ -21,6 +28,48 @@ def test_a_recipe_says_its_command_and_what_to_expect(path):
     assert f"kerasdet train zoo/{path.parent.name}/recipe.py" in text
     assert "Expect:" in text or "Paper:" in text
     assert isinstance(runs.read_recipe(path), training.Recipe)
+
+
+def of_cfg(path):
+    """The numbers of a cfg, the last of those that it has twice, over what darknet takes without."""
+    found = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0, "angle": 0.0, "aspect": 1.0}
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition("=")
+        with contextlib.suppress(ValueError):
+            found[name.strip()] = float(value)
+    width = found["width"]  # parser.c, parse_net_options
+    found["crop"] = (found.get("min_crop", width) / width, found.get("max_crop", 2 * width) / width)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "cfg"),
+    [
+        ("darknet19_448_imagenet", "cfg/darknet19_448.cfg"),
+        ("extraction_imagenet", "cfg/extraction.cfg"),
+        ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg"),
+        ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg"),
+        ("yolo_v1_tiny_voc0712", "cfg/yolov1-tiny.cfg"),
+        ("yolo_v1_voc0712", "cfg/yolov1.cfg"),
+        ("yolo_v2_coco", "cfg/yolov2.cfg"),
+        ("yolo_v2_tiny_coco", "cfg/yolov2-tiny.cfg"),
+        ("yolo_v2_tiny_voc0712", "cfg/yolov2-tiny-voc.cfg"),
+        ("yolo_v2_voc0712", "cfg/yolov2-voc.cfg"),
+    ],
+)
+def test_a_recipe_changes_images_by_the_numbers_of_its_cfg(name, cfg, shared_data):
+    wanted = of_cfg(shared_data / "darknet" / cfg)
+    recipe = runs.read_recipe(ZOO / name / "recipe.py")
+    if recipe.classifies:
+        change = classification._seen_by(recipe.augment)
+        names = ["angle", "aspect", "crop", "exposure", "hue", "saturation"]
+    else:
+        change = batching.transform_of(recipe.augment, None)
+        names = ["exposure", "hue", "jitter", "saturation"]
+    if change is augment_classifier.darknet_448:
+        change = functools.partial(augment_classifier.darknet, crop=(1.0, 512 / 448))
+    defaults = {name: one.default for name, one in inspect.signature(change).parameters.items()}
+    assert {name: defaults[name] for name in names} == {name: wanted[name] for name in names}
 
 
 def three_steps(recipe, examples):
@@ -76,6 +125,22 @@ def test_the_joint_recipe_trains_on_boxes_and_labels():
         boxes, labels, model, 4, detection_share=recipe.detection_share, augment=recipe.augment
     )
     train_on(model, recipe, batches)
+
+
+def test_the_joint_recipe_of_coco_is_evaluated_by_the_nodes_of_darknets_map(shared_data):
+    """By name it could not be: 9k.tree has "car" three times."""
+    recipe = runs.read_recipe(ZOO / "yolo9000_coco_imagenet" / "recipe.py")
+    darknet, photos = shared_data / "darknet" / "data", shared_data / "coco128"
+    coco = data.load(
+        f"coco:{photos}/annotations/instances_train2017.json,{photos}/images/train2017"
+    )
+    model = small.yolo9000(tree=WordTree.from_darknet(darknet / "9k.tree", darknet / "9k.names"))
+    detector = training._answering(recipe, model, coco, darknet)
+    assert detector.nodes[coco.class_names.index("car")] == 3802  # line 3 of coco9k.map
+    result = evaluate(
+        detector, coco, rule=recipe.rule, match_names=recipe.match_names, max_images=1
+    )
+    assert {one.name for one in result.classes} == set(coco.class_names)
 
 
 @pytest.mark.slow

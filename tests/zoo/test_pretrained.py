@@ -1,8 +1,10 @@
+import hashlib
 import string
 from pathlib import Path
 
 import pytest
 
+from kerasdet import zoo
 from kerasdet.classes import COCO_IDS, COCO_NAMES, COCO_NAMES_BY_ID, VOC_NAMES
 from kerasdet.errors import InputError
 from kerasdet.zoo import pretrained
@@ -34,7 +36,11 @@ def test_every_row_says_where_the_file_is_and_under_which_licence():
 
 def test_files_of_one_name_are_one_file():
     """They lie in one folder: of two, the second would be taken for the first."""
-    sources = {*(row.source for row in pretrained.SETS), *pretrained.TREE}
+    sources = {
+        *(row.source for row in pretrained.SETS),
+        *pretrained.TREE,
+        *pretrained.NODES.values(),
+    }
     files = {source._replace(member=None) for source in sources}  # an archive may hold several
     assert len({source.file for source in files}) == len(files)
     assert len({source.member or source.file for source in sources}) == len(sources)
@@ -60,6 +66,38 @@ def test_a_hash_in_a_file_name_is_the_hash_of_the_table():
     for name in ("coco", "coco_mmdetection"):  # torchvision and mmdetection name files by it
         source = pretrained.find("ssd300", name).source
         assert source.file.removesuffix(".pth").rpartition("-")[2] == source.sha256[:8]
+
+
+def test_darknets_tree_and_lists_have_the_hashes_of_its_repository(shared_data):
+    for source in (*pretrained.TREE, *pretrained.NODES.values()):
+        data = (shared_data / "darknet" / "data" / source.file).read_bytes()
+        assert hashlib.sha1(data).hexdigest() == source.sha1
+
+
+@pytest.mark.parametrize(
+    ("ask", "argument"),
+    [
+        (lambda: zoo.yolo9000(), "tree="),
+        (lambda: pretrained.fetch_nodes("coco"), "nodes="),
+        (lambda: zoo.yolo_v2(pretrained=True), "pretrained="),
+    ],
+    ids=["tree", "nodes", "weights"],
+)
+def test_a_file_that_cannot_be_had_is_asked_for_by_the_argument_that_takes_it(
+    ask, argument, tmp_path, monkeypatch
+):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.utils.get_file", offline)
+    with pytest.raises(InputError, match=rf"\(no network\); .*, or give its path as {argument}\.$"):
+        ask()
+
+
+def test_of_other_data_there_are_no_nodes():
+    with pytest.raises(InputError, match="of coco, imagenet_det, not of 'voc'"):
+        pretrained.fetch_nodes("voc")
 
 
 def test_an_unknown_set_is_refused_with_those_there_are():

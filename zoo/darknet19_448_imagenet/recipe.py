@@ -20,7 +20,7 @@ def recipe():
         epochs=10,
         batch_size=128,
         image_size=448,
-        augment="darknet",
+        augment="darknet_448",  # darknet19_448.cfg: shorter sides of 448 to 512
         optimizer="sgd",
         learning_rate=1e-3,
         schedule="poly",

@@ -2,14 +2,17 @@
 
     kerasdet train zoo/yolo9000_coco_imagenet/recipe.py --data-dir DIR
     # DIR holds annotations/, train2017/, val2017/ and imagenet/, a folder of photos for each wnid of
-    # 9k.tree, and darknet's data/coco9k.map
+    # 9k.tree, and darknet's data/coco9k.map (`kerasdet.zoo.pretrained.fetch_nodes("coco")` has it)
 
 Paper: 19.7 mAP on ImageNet DET val (Redmon and Farhadi, YOLO9000, sec. 4). Not yet trained here.
 Schedule: cfg/yolo9000.cfg: 500 200 iterations of 64 images; the paper oversamples COCO until
 ImageNet is four times as large.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def yolo9000(class_names):
@@ -28,7 +31,8 @@ def recipe():
         detection_share=0.2,
         epochs=54,
         batch_size=64,
-        augment="yolo_v2",
+        # yolo9000.cfg; yolov2.cfg has a jitter of 0.3 and 1.5 twice.
+        augment=partial(augment_yolo.yolo_v2, jitter=0.2, saturation=0.75, exposure=0.75),
         multi_scale=tuple(range(320, 609, 32)),
         optimizer="sgd",
         learning_rate=1e-3,
@@ -37,6 +41,5 @@ def recipe():
         milestones=(43, 49),
         weight_decay=5e-4,
         rule="coco",
-        match_names=True,
         evaluate_every=5,
     )

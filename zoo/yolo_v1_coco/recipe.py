@@ -9,7 +9,10 @@ Paper: no figure. Not yet trained here.
 Schedule: the VOC paper's, five times fewer epochs for seven times as many images.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def yolo_v1_coco(class_names):
@@ -24,7 +27,8 @@ def recipe():
         val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
         epochs=27,
         batch_size=64,
-        augment="yolo_v1",
+        # yolo-coco.cfg; yolov1.cfg has 1.5 twice.
+        augment=partial(augment_yolo.yolo_v1, saturation=0.75, exposure=0.75),
         optimizer="sgd",
         learning_rate=1e-2,
         warmup_epochs=1,

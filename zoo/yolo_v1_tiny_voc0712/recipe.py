@@ -10,7 +10,10 @@ Schedule: cfg/yolov1-tiny.cfg: 40 000 iterations of 64 images, 259 of them an ep
 1e-2 in steps at 200, 400, 600 and 800.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def recipe():
@@ -20,7 +23,8 @@ def recipe():
         val="voc:{data_dir}/VOC2007:test",
         epochs=155,
         batch_size=64,
-        augment="yolo_v1",
+        # yolov1-tiny.cfg; yolov1.cfg has 1.5 twice.
+        augment=partial(augment_yolo.yolo_v1, saturation=0.75, exposure=0.75),
         optimizer="sgd",
         learning_rate=5e-4,
         milestones=(0.8, 1.5, 2.3, 3.1, 77, 116),

@@ -9,7 +9,10 @@ Paper: no figure. Not yet trained here.
 Schedule: cfg/yolov2-tiny.cfg: 500 200 iterations of 64, a tenth at 400 000 and 450 000.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def yolo_v2_tiny_coco(class_names):
@@ -26,7 +29,7 @@ def recipe():
         val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
         epochs=271,
         batch_size=64,
-        augment="yolo_v2",
+        augment=partial(augment_yolo.yolo_v2, jitter=0.2),  # yolov2-tiny.cfg; yolov2.cfg has 0.3
         multi_scale=tuple(range(320, 609, 32)),
         optimizer="sgd",
         learning_rate=1e-3,

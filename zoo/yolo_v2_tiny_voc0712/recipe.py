@@ -10,7 +10,10 @@ Schedule: cfg/yolov2-tiny-voc.cfg: 40 200 iterations of 64 images, 259 of them a
 first 100, then 1e-3, a tenth at 20 000 and at 30 000.
 """
 
+from functools import partial
+
 import kerasdet
+from kerasdet.data import augment_yolo
 
 
 def recipe():
@@ -20,7 +23,9 @@ def recipe():
         val="voc:{data_dir}/VOC2007:test",
         epochs=155,
         batch_size=64,
-        augment="yolo_v2",
+        augment=partial(
+            augment_yolo.yolo_v2, jitter=0.2
+        ),  # yolov2-tiny-voc.cfg; yolov2.cfg has 0.3
         multi_scale=tuple(range(320, 609, 32)),
         optimizer="sgd",
         learning_rate=1e-4,
