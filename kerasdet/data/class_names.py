@@ -25,7 +25,8 @@ def resolve(class_names: Sequence[str] | str | None) -> list[str] | None:
     else:
         names = [str(name) for name in class_names]
     if not names:
-        raise InputError("class_names is empty; give at least one name")
+        what = f"{class_names} as class_names" if isinstance(class_names, str) else "class_names"
+        raise InputError(f"{what} is empty; give at least one name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"class_names holds {twice[0]!r} more than once")
