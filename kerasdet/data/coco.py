@@ -24,7 +24,7 @@ def from_coco(
     annotations: str | os.PathLike,
     images: str | os.PathLike,
     *,
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ):
     """Reads COCO's JSON and a folder of images.
