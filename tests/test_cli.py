@@ -297,6 +297,22 @@ def test_data_check_strict_fails_on_a_bad_box(capsys, tmp_path):
     assert code == 2
 
 
+def test_a_file_of_classes_names_those_of_data_that_names_none(capsys, tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), "uint8")).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "my.names").write_text("ant\nbee\n")
+    spec = f"yolo:{tmp_path}/images,{tmp_path}/labels"
+    code, out, _ = run(capsys, "data", "stats", spec, "--classes", tmp_path / "my.names")
+    assert code == 0
+    rows = [line.split()[1:4:2] for line in out.splitlines() if {"ant", "bee"} & set(line.split())]
+    assert rows == [["ant", "0"], ["bee", "1"]]
+    code, _, err = run(capsys, "data", "check", spec, "--classes", tmp_path / "none.names")
+    assert code == 2
+    assert "none.names' is none of these" in err
+
+
 def test_data_check_strict_fails_on_a_photo_cut_off(capsys, tmp_path):
     folder = voc_folder(tmp_path / "d", {stem: voc_xml([("dog", 1, 1, 3, 4)]) for stem in "ab"})
     photo = folder / "JPEGImages" / "b.png"

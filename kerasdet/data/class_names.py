@@ -1,5 +1,6 @@
 """The one way in which every reader takes a list of class names."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from kerasdet.classes import COCO_NAMES, VOC_NAMES
 from kerasdet.errors import InputError
 
 
-def resolve(class_names: Sequence[str] | str | None) -> list[str] | None:
+def resolve(class_names: Sequence[str] | str | os.PathLike | None) -> list[str] | None:
     """The list that a reader's `class_names` argument means.
 
     Args:
@@ -19,13 +20,17 @@ def resolve(class_names: Sequence[str] | str | None) -> list[str] | None:
     """
     if class_names is None:
         return None
-    if isinstance(class_names, str):
+    if isinstance(class_names, os.PathLike):
+        names = _from_file(Path(class_names))
+    elif isinstance(class_names, str):
         standard = {"voc": VOC_NAMES, "coco": COCO_NAMES}.get(class_names.lower())
         names = list(standard) if standard else _from_file(Path(class_names))
     else:
         names = [str(name) for name in class_names]
     if not names:
-        raise InputError("class_names is empty; give at least one name")
+        file = isinstance(class_names, str | os.PathLike)
+        what = f"{class_names} as class_names" if file else "class_names"
+        raise InputError(f"{what} is empty; give at least one name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"class_names holds {twice[0]!r} more than once")

@@ -5,6 +5,7 @@ An element is a dict {"image": uint8 (H, W, 3), RGB; "label": int32, 0..K-1; "im
 readers' (`kerasdet.data.stream`): `class_names`, `records`, `problems`, `name`, `reordered`.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ def from_image_folders(
     directory: str | Path,
     split: str | None = None,
     *,
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ) -> tf.data.Dataset:
     """Reads images that lie in one folder a class, as ImageNet's do: `DIR/train/n01440764/x.jpg`.

@@ -24,7 +24,7 @@ def from_coco(
     annotations: str | os.PathLike,
     images: str | os.PathLike,
     *,
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ):
     """Reads COCO's JSON and a folder of images.
@@ -92,6 +92,8 @@ def _categories(
     Categories of one name are one class: Roboflow's exports often begin with a category that is
     called as another one is.
     """
+    if not categories:
+        raise InputError(f"{file} has no categories, so that its annotations are of no class")
     named = {}
     for category in categories:
         if not isinstance(category, dict) or not isinstance(category.get("name"), str):

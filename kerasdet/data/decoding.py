@@ -1,6 +1,7 @@
 """Encoded images to RGB pixels inside `tf.data`, where a broken image is left out and named."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def fault_of(data: bytes) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r" <\S+ object at 0x[0-9a-f]+>", "", " ".join(str(error).split()))
+    text = text or type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."
 
 

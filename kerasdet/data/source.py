@@ -31,7 +31,9 @@ _OPTIONS = {
 }
 
 
-def load(spec: str, *, strict: bool = False, class_names: Sequence[str] | str | None = None):
+def load(
+    spec: str, *, strict: bool = False, class_names: Sequence[str] | str | os.PathLike | None = None
+):
     """Opens the data that a word names; `FORMS` lists what can be said.
 
     Args:
@@ -91,7 +93,7 @@ def load_images(spec: str, *, strict: bool = False):
     )
 
 
-def _load_one(spec: str, strict: bool, class_names: Sequence[str] | str | None):
+def _load_one(spec: str, strict: bool, class_names: Sequence[str] | str | os.PathLike | None):
     head, _, query = spec.partition("?")
     kind, _, place = head.partition(":")
     if kind not in _KINDS:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ def from_tfds(
     split: str = "train",
     *,
     data_dir: str | None = None,
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ):
     """Reads a detection data set of TensorFlow Datasets, such as `voc/2007` or `coco/2017`.

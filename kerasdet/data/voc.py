@@ -30,7 +30,7 @@ def from_voc(
     folder: str | os.PathLike,
     split: str | None = None,
     *,
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ):
     """Reads a folder in the layout of Pascal VOC.

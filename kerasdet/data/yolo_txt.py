@@ -32,7 +32,7 @@ def from_yolo(
     labels: str | os.PathLike | None = None,
     *,
     split: str = "train",
-    class_names: Sequence[str] | str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     strict: bool = False,
 ):
     """Reads YOLO text labels.

@@ -73,7 +73,8 @@ class Evaluation:
             None stands for the model's own.
         data: name of the data set, "" if it has none.
         seconds: the whole run, reading and detecting included.
-        left_out: the data's classes that the model does not have; their objects do not count.
+        left_out: the data's classes that the model does not have, or has several by the name of;
+            their objects do not count.
     """
 
     rule: str
@@ -135,7 +136,10 @@ class Evaluation:
         numbers = " ".join(f"{name} {_percent(self.metrics[name])}" for name in shown)
         rule = {"voc07": "VOC 2007", "voc10": "VOC 2010", "coco": "COCO"}[self.rule]
         objects = sum(one.objects for one in self.classes)
-        left_out = f"; {len(self.left_out)} of the data's classes left out" if self.left_out else ""
+        left_out = ""
+        if self.left_out:
+            few = ", ".join(self.left_out[:5]) + (", ..." if len(self.left_out) > 5 else "")
+            left_out = f"; {len(self.left_out)} of the data's classes left out ({few})"
         return (
             f"{numbers} by {rule}'s rule: {len(self.images)} images, {objects} objects, "
             f"{self.seconds:.1f} s{left_out}"

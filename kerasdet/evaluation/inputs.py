@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +40,23 @@ def answering(
 ) -> Any:
     """The model, or of one whose labels are nodes of a WordTree its form for the data's classes.
 
+    With `match_names`, classes that no node or several have the name of are left out: YOLO9000's
+    tree has three that are called "car".
+
     Raises:
-        InputError: if a class is not in the tree and `match_names` is not set.
+        InputError: if a class is left out and `match_names` is not set, or all are.
     """
     names = class_names if class_names is not None else getattr(examples, "class_names", None)
     if names is None or not hasattr(model, "for_classes") or list(names) == model.class_names:
         return model
     if match_names:
-        names = [name for name in names if name in model.class_names]
+        nodes = Counter(model.class_names)
+        of_data, names = list(names), [name for name in names if nodes[name] == 1]
+        if not names:
+            raise InputError(
+                f"The model's WordTree has no single node by the name of {_few(of_data)}: say which "
+                "node each class is, by for_classes(names, nodes) or --nodes FILE."
+            )
     return model.for_classes(list(names))
 
 
@@ -81,13 +91,21 @@ def matched_classes(
     unknown = [own for name, own in zip(theirs, of_data, strict=True) if name not in shared]
     hint = ""
     if unknown:
-        hint = f"; the model does not know {', '.join(map(repr, unknown[:5]))}"
-        hint += " and others" if len(unknown) > 5 else ""
-    if shared:
+        hint = f"; the model does not know {_few(unknown)}"
+    if not shared:
+        hint += (
+            "; they share no name: give class_names= that call the data's labels by the model's "
+            "words, or evaluate on data of the model's classes"
+        )
+    else:
         hint += f"; match_names=True evaluates by name on the {len(shared)} they share"
     raise InputError(
         f"The classes of the data are not the model's{hint}.\n{_side_by_side(of_data, of_model)}"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (" and others" if len(names) > 5 else "")
 
 
 def numpy_examples(examples: Any) -> Iterator[dict[str, Any]]:
@@ -124,9 +142,11 @@ def numpy_examples(examples: Any) -> Iterator[dict[str, Any]]:
 
 
 def known_length(examples: Any) -> int | None:
-    """How many there are, if it is known beforehand."""
+    """How many there are, images that cannot be read included, if it is known beforehand."""
+    if (records := getattr(examples, "records", None)) is not None:
+        return len(records)  # tf.data does not know, as a reader leaves broken images out
     if hasattr(examples, "cardinality"):
-        count = int(examples.cardinality())
+        count = int(getattr(examples, "size", examples.cardinality()))  # `size`: TFDS, likewise
         return count if count >= 0 else None  # tf.data's -1 is endless, -2 unknown
     return len(examples) if hasattr(examples, "__len__") else None
 

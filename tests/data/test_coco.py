@@ -140,7 +140,7 @@ def test_strict_names_file_annotation_and_rule(tmp_path):
         ('{"images": [], "annotations": [], "categories": [3]}', "needs an id and a name"),
         ('{"images": [], "annotations": [], "categories": [{"name": "a"}]}', "no id of its own"),
         ('{"images": [], "annotations": [], "categories": [{"name": "a", "id": 1}]}', "no valid"),
-        ('{"images": [], "annotations": [], "categories": []}', "class_names is empty"),
+        ('{"images": [], "annotations": [], "categories": []}', "ann.json has no categories"),
     ],
 )
 def test_a_file_that_is_no_coco_json_is_one_sentence(tmp_path, text, message):

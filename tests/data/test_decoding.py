@@ -91,6 +91,10 @@ def test_a_small_file_that_claims_a_huge_image_is_refused():
         decoding.decode_image(tf.constant(bomb))
 
 
+def test_why_a_file_is_no_image_is_said_without_a_python_object():
+    assert decoding.fault_of(b"no image") == "cannot identify image file"
+
+
 def test_header_size_is_height_then_width(tmp_path):
     paint(tmp_path / "a.png", (5, 7))
     assert decoding.header_size(tmp_path / "a.png") == (5, 7)

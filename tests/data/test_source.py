@@ -68,6 +68,12 @@ def test_wrong_names_are_one_sentence(voc, names, message):
         load(f"voc:{voc}", class_names=names)
 
 
+def test_an_empty_file_of_names_is_named(voc, tmp_path):
+    (tmp_path / "none.names").write_text("\n")
+    with pytest.raises(InputError, match=r"none\.names as class_names is empty"):
+        load(f"voc:{voc}?names={tmp_path}/none.names")
+
+
 def test_strict_is_passed_on(tmp_path):
     folder = voc_folder(tmp_path / "d", {"a": voc_xml([("dog", 3, 1, 1, 4), ("dog", 1, 1, 3, 4)])})
     assert len(load(f"voc:{folder}").problems) == 1

@@ -10,9 +10,12 @@ import pytest
 
 import kerasdet.evaluation as evaluation_package
 from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.data import shapes
 from kerasdet.errors import InputError
 from kerasdet.evaluation import evaluate
-from kerasdet.evaluation.inputs import matched_classes
+from kerasdet.evaluation.inputs import known_length, matched_classes
+from kerasdet.word_tree import WordTree
+from tests import small
 
 NAMES = ["cat", "dog", "bird"]
 HERE, THERE, FAR = [2, 2, 22, 22], [30, 5, 50, 25], [10, 25, 30, 38]
@@ -98,6 +101,12 @@ def test_images_are_not_kept(case):
     assert max(value.size for value in held) <= 8  # two boxes at most
 
 
+def test_how_many_images_a_reader_has_is_known_for_the_bar(rote):
+    assert known_length(shapes(3, image_size=32)) == 3
+    assert known_length(rote.data_set([rote.example(0)])) is None
+    assert known_length([rote.example(0)] * 2) == 2
+
+
 def test_other_names_are_an_error_that_shows_both_lists(case, rote):
     model, examples = case
     data = rote.data_set(examples, class_names=["cat", "Dog", "bird"])
@@ -157,7 +166,7 @@ def test_match_names_leaves_out_what_only_the_data_has(rote):
     assert [one.truth.labels.tolist() for one in result.images] == [[1, 0], []]
     assert result.left_out == ["fish"]
     assert result.to_dict()["left_out"] == ["fish"]
-    assert "1 of the data's classes left out" in result.summary()
+    assert "1 of the data's classes left out (fish)" in result.summary()
 
 
 def test_a_model_of_a_word_tree_answers_in_the_datas_classes(rote):
@@ -180,12 +189,34 @@ def test_a_model_of_a_word_tree_answers_in_the_datas_classes(rote):
     assert asked[1:] == [["dog", "cat"]]
 
 
+def test_a_name_that_several_nodes_have_is_left_out_by_match_names(rote):
+    tree = WordTree(["vehicle", "lift", "car", "truck", "car"], [-1, -1, 0, 0, 1])
+    model = small.yolo9000(tree=tree)
+    examples = [rote.example(0, boxes=[HERE, FAR], labels=[0, 2])]
+    data = rote.data_set(examples, class_names=["car", "fish", "truck"])
+    with pytest.raises(InputError, match="'car' 2 times"):
+        evaluate(model, data, progress=False)
+    result = evaluate(model, data, match_names=True, progress=False)
+    assert result.class_names == ["truck"]
+    assert result.classes[0].objects == 1
+    assert result.left_out == ["car", "fish"]
+    assert "2 of the data's classes left out (car, fish)" in result.summary()
+    data.class_names = ["car", "fish", "ship"]
+    with pytest.raises(
+        InputError, match=r"no single node by the name of 'car', 'fish', 'ship': say"
+    ):
+        evaluate(model, data, match_names=True, progress=False)
+
+
 def test_lists_that_share_nothing_cannot_be_matched(case, rote):
     model, examples = case
     data = rote.data_set(examples, class_names=["fish", "newt", "worm"])
     with pytest.raises(InputError, match="does not know 'fish', 'newt', 'worm'") as caught:
         evaluate(model, data, match_names=True, progress=False)
     assert "match_names" not in str(caught.value)
+    assert "they share no name: give class_names=" in str(caught.value).splitlines()[0]
+    renamed = evaluate(model, data, class_names=NAMES, progress=False)
+    assert renamed.class_names == NAMES
 
 
 def test_voc_and_coco_share_twenty_classes_whatever_their_words():
