@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kerasdet.backbones.small import FEATURE_LAYERS, small
-from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.classes import COCO_NAMES, VOC_NAMES, named_classes
 from kerasdet.classifier import Classifier
 from kerasdet.classifier import darknet19 as darknet19_classifier
 from kerasdet.classifier import darknet_reference as darknet_reference_classifier
@@ -276,7 +276,7 @@ def yolo9000(
     Source: Redmon and Farhadi, arXiv:1612.08242, sec. 4; darknet cfg/yolo9000.cfg.
     """
     if tree is None and (class_names is not None or num_classes is not None):
-        names = class_names or [f"class {label}" for label in range(num_classes)]
+        names = named_classes("yolo9000", num_classes, class_names)
         tree = WordTree(names, [-1] * len(names))
     model = YOLO9000(_tree(tree), **{"name": "yolo9000", **kwargs})
     if not pretrained:
@@ -436,7 +436,8 @@ def _say_which(fitting, path):
 def _classifier(build, num_classes, class_names, pretrained, kwargs):
     if class_names is not None:
         kwargs = {"class_names": class_names, **kwargs}
-    count = num_classes or (len(class_names) if class_names is not None else 1000)
+    given = num_classes if class_names is None else len(class_names)
+    count = 1000 if given is None else given
     model = build(count, **kwargs)
     if not pretrained:
         return model
@@ -474,6 +475,8 @@ def _tree(tree) -> WordTree:
         return tree
     if tree is None:
         return WordTree.from_darknet(*(fetch(file) for file in pretrained_sets.TREE))
+    if not isinstance(tree, str | Path):
+        return WordTree.from_config(tree)
     path = Path(tree)
     if path.suffix == ".json":
         return WordTree.from_json(path)

@@ -177,6 +177,20 @@ def test_yolo9000_without_a_tree_has_classes_of_one_level():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"tree": 5}, "Wanted a WordTree, or the config of one"),
+        ({"tree": {"terrier": "dog"}}, r"WordTree\.from_parents makes one"),
+        ({"num_classes": 2.5}, r"at least one class, not num_classes=2\.5"),
+        ({"num_classes": 3, "class_names": ["cat"]}, "does not fit the 1 class_names"),
+    ],
+)
+def test_what_is_no_tree_and_no_classes_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        zoo.yolo9000(**arguments)
+
+
+@pytest.mark.parametrize(
     ("layers", "floats"),
     [(18, 19_831_776), (None, 19_831_776 + 7 * 1025)],  # darknet19_448.conv.23, darknet19.weights
     ids=["trunk", "whole"],
