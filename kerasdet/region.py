@@ -85,7 +85,7 @@ def checked_settings(changes) -> RegionSettings:
         if isinstance(getattr(RegionSettings(), name), bool):
             if not isinstance(value, bool | np.bool_):
                 raise InputError(f"loss wants True or False as {name}, not {value!r}.")
-        elif not (isinstance(value, Real) and 0 <= value < math.inf):
+        elif not (isinstance(value, Real) and 0 <= float(value) < math.inf):
             raise InputError(f"loss wants a number from 0 on as {name}, not {value!r}.")
     return RegionSettings(**changes)
 

@@ -354,7 +354,7 @@ def _model_maps(backbone, feature_layers, x) -> _Trunk:
 
 
 def _whole(number) -> bool:
-    return isinstance(number, Integral) and number > 0
+    return isinstance(number, Integral) and int(number) > 0
 
 
 def _order(passthrough, fine):
