@@ -1,6 +1,8 @@
 """The class lists that released detectors were trained on."""
 
 import re
+from collections.abc import Sequence
+from numbers import Integral
 
 from kerasdet.errors import InputError
 
@@ -78,14 +80,16 @@ def named_classes(of, num_classes, class_names) -> list[str]:
         class_names: K names, or None: "class 0", "class 1", ...
 
     Raises:
-        InputError: if neither is given, or they do not agree.
+        InputError: if neither is given, they do not agree, or are no number and no names.
     """
     if num_classes is None and class_names is None:
         raise InputError(f"{of} wants num_classes or class_names.")
     if class_names is None:
-        if num_classes < 1:
-            raise InputError(f"{of} wants at least one class, not num_classes={num_classes}.")
+        if not isinstance(num_classes, Integral) or num_classes < 1:
+            raise InputError(f"{of} wants at least one class, not num_classes={num_classes!r}.")
         return [f"class {label}" for label in range(num_classes)]
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise InputError(f"{of} wants a list of names as class_names, not {class_names!r}.")
     if not class_names or num_classes not in (None, len(class_names)):
         raise InputError(
             f"num_classes={num_classes} does not fit the {len(class_names)} class_names."

@@ -21,6 +21,9 @@ Differences from darknet:
 - A centre on the right or lower edge belongs to the last cell; darknet reads past the grid.
 """
 
+import math
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,17 +67,26 @@ class RegionSettings(NamedTuple):
 
 
 def checked_settings(changes) -> RegionSettings:
-    """yolov2.cfg's settings with {name: number} over them.
+    """yolov2.cfg's settings with {name: number} over them; None: those alone.
 
     Raises:
-        InputError: for a name that there is not.
+        InputError: for what is no dict, a name that there is not, or a value that does not do.
     """
+    changes = {} if changes is None else changes
+    if not isinstance(changes, Mapping):
+        raise InputError(f"loss wants a dict of names and numbers, not {changes!r}.")
     unknown = [name for name in changes if name not in RegionSettings._fields]
     if unknown:
         raise InputError(
             f"loss wants names among {', '.join(RegionSettings._fields)}, "
             f"not {', '.join(map(str, unknown))}."
         )
+    for name, value in changes.items():
+        if isinstance(getattr(RegionSettings(), name), bool):
+            if not isinstance(value, bool | np.bool_):
+                raise InputError(f"loss wants True or False as {name}, not {value!r}.")
+        elif not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+            raise InputError(f"loss wants a number from 0 on as {name}, not {value!r}.")
     return RegionSettings(**changes)
 
 

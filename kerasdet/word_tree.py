@@ -9,6 +9,7 @@ NumPy alone; what runs in a network is `kerasdet.layers.WordTreeSoftmax`.
 """
 
 import json
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -350,7 +351,16 @@ class WordTree:
 
     @classmethod
     def from_config(cls, config) -> "WordTree":
-        """The tree that `get_config` told of."""
+        """The tree that `get_config` told of.
+
+        Raises:
+            InputError: if it is something else.
+        """
+        if not (isinstance(config, dict) and {"names", "parents"} <= set(config)):
+            raise InputError(
+                "Wanted a WordTree, or the config of one with names and parents, not "
+                f"{_shortened(config)}; of a dict of parents WordTree.from_parents makes one."
+            )
         return cls(config["names"], config["parents"], wnids=config.get("wnids"))
 
     def __eq__(self, other):
@@ -366,6 +376,12 @@ class WordTree:
 
 
 def _checked_parents(parents, count) -> np.ndarray:
+    parents = list(parents)
+    for node, parent in enumerate(parents):
+        if not isinstance(parent, Integral):
+            raise InputError(
+                f"Node {node} has the parent {parent!r}; wanted a node's number or -1."
+            )
     parents = [int(parent) for parent in parents]
     if not count:
         raise InputError("A WordTree wants at least one node.")
@@ -425,6 +441,11 @@ def _paths(parents):
             paths[node] = paths[parent]
         paths[node, depths[node]] = node
     return depths, paths
+
+
+def _shortened(value) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:80]}..."
 
 
 def _twice(names):

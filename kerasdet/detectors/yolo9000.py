@@ -27,6 +27,8 @@ Differences from the paper and the release:
 - What else differs in boxes and loss stands in `kerasdet.region`.
 """
 
+from numbers import Real
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -128,8 +130,8 @@ class YOLO9000(Detector):
                 f"image_objectness wants one of {', '.join(IMAGE_OBJECTNESS)}, "
                 f"not {image_objectness!r}."
             )
-        loss = dict(loss or {})
         settings = region.checked_settings(loss)
+        loss = dict(loss or {})
 
         # ---------------------------------------------------------------- architecture
         height, width = _input_sides(backbone)
@@ -176,7 +178,7 @@ class YOLO9000(Detector):
 
     @tree_threshold.setter
     def tree_threshold(self, threshold):
-        if not 0 <= threshold <= 1:
+        if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
             raise InputError(f"tree_threshold wants a probability, not {threshold!r}.")
         self._tree_threshold = float(threshold)
         self._detect_functions.by_use.clear()  # it is a constant in them

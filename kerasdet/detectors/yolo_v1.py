@@ -34,7 +34,7 @@ Differences from the paper and the release:
 - Photos are warped with half-pixel centres; darknet's resize lays corner on corner.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import keras
 from keras import layers, ops
@@ -148,12 +148,15 @@ class YOLOv1(Detector):
             batch_norm = backbone == "tiny" or head == "local"
         if input_range is None:
             input_range = (-1, 1) if backbone == "fast" else (0, 1)
-        low, high = input_range
-        if not (_whole(boxes_per_cell) and 0 <= dropout < 1 and low < high):
+        counts = _whole(boxes_per_cell) and _whole(local_filters)
+        share = isinstance(dropout, Real) and 0 <= dropout < 1
+        if not (counts and share and _rising(input_range)):
             raise InputError(
-                "YOLOv1 wants a positive boxes_per_cell, dropout in 0..1 and a rising input_range, "
-                f"not {boxes_per_cell}, {dropout} and {input_range}."
+                "YOLOv1 wants a positive boxes_per_cell and local_filters, dropout in 0..1 and a "
+                f"rising input_range, not {boxes_per_cell!r}, {local_filters!r}, {dropout!r} and "
+                f"{input_range!r}."
             )
+        low, high = input_range
 
         # ---------------------------------------------------------------- architecture
         images = keras.Input((height, width, 3), name="images")
@@ -335,6 +338,11 @@ def _whole(number) -> bool:
     return isinstance(number, Integral) and int(number) > 0
 
 
+def _rising(pair) -> bool:
+    pair = pair if isinstance(pair, list | tuple) else ()
+    return len(pair) == 2 and all(isinstance(n, Real) for n in pair) and pair[0] < pair[1]
+
+
 def _pair(sides, name):
     pair = tuple(sides) if isinstance(sides, list | tuple) else (sides, sides)
     if len(pair) != 2 or not all(map(_whole, pair)):
@@ -351,6 +359,8 @@ def _input_size(backbone):
 
 def _hidden(hidden):
     """(units, activation) of each hidden connected layer."""
+    if not isinstance(hidden, list | tuple):
+        raise InputError(f"hidden wants a list of units, not {hidden!r}.")
     pairs = [each if isinstance(each, list | tuple) else (each, "leaky") for each in hidden]
     for pair in pairs:
         if len(pair) != 2 or not _whole(pair[0]) or pair[1] not in ("leaky", "linear"):

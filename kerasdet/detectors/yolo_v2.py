@@ -37,6 +37,7 @@ Differences from the paper and the release:
 """
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
@@ -165,8 +166,8 @@ class YOLOv2(Detector):
             raise InputError(
                 f"location wants one of {', '.join(region.LOCATIONS)}, not {location!r}."
             )
-        loss = dict(loss or {})
         settings = region.checked_settings(loss)
+        loss = dict(loss or {})
 
         # ---------------------------------------------------------------- architecture
         images = keras.Input((height, width, 3), name="images")
@@ -176,6 +177,13 @@ class YOLOv2(Detector):
         x, number = trunk.coarse, trunk.convolutions
         if head_filters is None:
             head_filters = _DEFAULTS[backbone][1] if trunk.own else (x.shape[-1],)
+        if not isinstance(head_filters, list | tuple) or not all(map(_whole, head_filters)):
+            raise InputError(f"head_filters wants positive whole numbers, not {head_filters!r}.")
+        if passthrough_filters is not None and not _whole(passthrough_filters):
+            raise InputError(
+                "passthrough_filters wants a positive whole number or None, not "
+                f"{passthrough_filters!r}."
+            )
         head_filters = tuple(head_filters)
         if order and not head_filters:
             raise InputError("The passthrough joins before the last of head_filters; name one.")
@@ -343,6 +351,10 @@ def _model_maps(backbone, feature_layers, x) -> _Trunk:
     maps = model(x)
     maps = maps if isinstance(maps, list | tuple) else [maps]
     return _Trunk(maps[-1], maps[0] if len(maps) == 2 else None, 0, False)
+
+
+def _whole(number) -> bool:
+    return isinstance(number, Integral) and int(number) > 0
 
 
 def _order(passthrough, fine):

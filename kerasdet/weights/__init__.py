@@ -8,6 +8,7 @@ and says what network they are for; `assign` puts them into a model.
 
 from kerasdet.weights.assign import Assigned, assign, assign_matching
 from kerasdet.weights.caffe_file import CaffeModel, read_caffe
+from kerasdet.weights.darknet_cfg import darknet_cfg, save_darknet_cfg
 from kerasdet.weights.darknet_file import DarknetFile, read_darknet, write_darknet
 from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps.darknet import load as load_darknet
@@ -22,6 +23,7 @@ __all__ = [
     "DarknetFile",
     "assign",
     "assign_matching",
+    "darknet_cfg",
     "load_darknet",
     "load_overfeat",
     "read_caffe",
@@ -29,6 +31,7 @@ __all__ = [
     "read_torch",
     "recognise",
     "save_darknet",
+    "save_darknet_cfg",
     "save_overfeat",
     "write_darknet",
 ]

@@ -21,7 +21,9 @@ from kerasdet.zoo.overfeat import overfeat_accurate, overfeat_fast
 from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
 from kerasdet.zoo.yolo import (
     darknet19,
+    darknet_reference,
     extraction,
+    tiny_darknet,
     yolo9000,
     yolo_v1,
     yolo_v1_tiny,
@@ -49,27 +51,33 @@ _BUILDERS = {
     "yolo9000": yolo9000,
     "darknet19": darknet19,
     "extraction": extraction,
+    "darknet_reference": darknet_reference,
+    "tiny_darknet": tiny_darknet,
 }
 
-CLASSIFIERS = ("darknet19", "extraction")
+CLASSIFIERS = ("darknet19", "extraction", "darknet_reference", "tiny_darknet")
 """Those of the builders that make no detector."""
 
 __all__ = ["CLASSIFIERS", "build", "models", *_BUILDERS]
 
 
 def build(name: str, **kwargs: Any):
-    """Builds a detector by its name, with the arguments of its builder.
+    """Builds a detector or a classifier by its name, with the arguments of its builder.
 
     Raises:
-        InputError: if there is no such detector.
+        InputError: if there is no model of that name.
     """
     if name not in _BUILDERS:
-        raise InputError(f"Wanted one of the detectors {', '.join(_BUILDERS)}, not {name!r}.")
+        detectors = [known for known in _BUILDERS if known not in CLASSIFIERS]
+        raise InputError(
+            f"Wanted one of the detectors {', '.join(detectors)}, or of the classifiers "
+            f"{', '.join(CLASSIFIERS)}, not {name!r}."
+        )
     return _BUILDERS[name](**kwargs)
 
 
 def models() -> list[dict[str, Any]]:
-    """What there is to build and to load: one row a pretrained set, and one a detector without any.
+    """What there is to build and to load: one row a pretrained set, and one a model without any.
 
     Returns:
         Dicts with "model", and for a set what `pretrained.Pretrained.summary` says of it.

@@ -189,6 +189,18 @@ def _fast_rcnn_start(model, member):
     )
 
 
+def _tiny_trunk(model):
+    """The classifier's convolutions that darknet starts its tiny detectors from."""
+    return Pretrained(
+        model=model,
+        name="imagenet",
+        source=_darknet("darknet.conv.weights", "yolov1/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="",
+        notes="The first seven convolutions, darknet_reference's; the others start fresh.",
+    )
+
+
 def _overfeat(model, member, metric):
     """A network of the release: a file in the one archive of both."""
     return Pretrained(
@@ -399,6 +411,7 @@ SETS: tuple[Pretrained, ...] = (
         classes="voc",
         default=True,
     ),
+    _tiny_trunk("yolo_v1_tiny"),
     Pretrained(
         model="yolo_v2",
         name="coco",
@@ -458,6 +471,7 @@ SETS: tuple[Pretrained, ...] = (
         metric=57.1,
         protocol=f"{_VOC07}, 416 pixels",
     ),
+    _tiny_trunk("yolo_v2_tiny"),
     Pretrained(
         model="yolo9000",
         name="coco_imagenet",
@@ -503,6 +517,26 @@ SETS: tuple[Pretrained, ...] = (
         classes="imagenet",
         metric=72.5,
         protocol="ILSVRC 2012 val, top-1, 224 pixels",
+        default=True,
+    ),
+    Pretrained(
+        model="darknet_reference",
+        name="imagenet",
+        source=_darknet("darknet.weights", "imagenet/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="imagenet",
+        metric=61.1,
+        protocol="ILSVRC 2012 val, top-1",
+        default=True,
+    ),
+    Pretrained(
+        model="tiny_darknet",
+        name="imagenet",
+        source=_darknet("tiny.weights", "tiny-darknet/"),
+        trained_on="ImageNet ILSVRC 2012",
+        classes="imagenet",
+        metric=58.7,
+        protocol="ILSVRC 2012 val, top-1",
         default=True,
     ),
     _fast_rcnn("fast_rcnn_vgg16", "vgg16_fast_rcnn_iter_40000.caffemodel", 66.9),

@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kerasdet.backbones.small import FEATURE_LAYERS, small
-from kerasdet.classes import COCO_NAMES, VOC_NAMES
+from kerasdet.classes import COCO_NAMES, VOC_NAMES, named_classes
 from kerasdet.classifier import Classifier
 from kerasdet.classifier import darknet19 as darknet19_classifier
+from kerasdet.classifier import darknet_reference as darknet_reference_classifier
 from kerasdet.classifier import extraction as extraction_classifier
+from kerasdet.classifier import tiny_darknet as tiny_darknet_classifier
 from kerasdet.detectors.yolo9000 import YOLO9000
 from kerasdet.detectors.yolo_v1 import YOLOv1
 from kerasdet.detectors.yolo_v2 import YOLOv2
@@ -137,6 +139,8 @@ _TRUNKS = (
     _Trunk("darknet19", 19_831_776, 18, True),  # darknet19_448.conv.23
     _Trunk("extraction", 22_430_400, 20, True),
     _Trunk("extraction", 22_403_136, 20, False),
+    _Trunk("tiny", 6_298_480, 7, True),  # darknet.conv.weights
+    _Trunk("fast", 6_298_480, 7, True),
 )
 
 _RELEASED_CLASSES = {20: VOC_NAMES, 80: COCO_NAMES}
@@ -170,7 +174,8 @@ def yolo_v1_tiny(num_classes=None, *, class_names=None, pretrained=False, **kwar
     Args:
         num_classes: as in `yolo_v1`.
         class_names: as in `yolo_v1`.
-        pretrained: False, True (darknet's VOC training), "voc", or a weight file's path.
+        pretrained: False, True (darknet's VOC training), "voc", "imagenet" (seven convolutions
+            of `darknet_reference`), or a weight file's path.
         **kwargs: as in `kerasdet.YOLOv1`.
 
     Raises:
@@ -208,7 +213,8 @@ def yolo_v2_tiny(num_classes=None, *, class_names=None, pretrained=False, **kwar
     Args:
         num_classes: as in `yolo_v2`.
         class_names: as in `yolo_v2`.
-        pretrained: False, True (darknet's COCO training), "coco", "voc", or a weight file's path.
+        pretrained: False, True (darknet's COCO training), "coco", "voc", "imagenet" (seven
+            convolutions of `darknet_reference`), or a weight file's path.
         **kwargs: as in `kerasdet.YOLOv2`.
 
     Raises:
@@ -270,7 +276,7 @@ def yolo9000(
     Source: Redmon and Farhadi, arXiv:1612.08242, sec. 4; darknet cfg/yolo9000.cfg.
     """
     if tree is None and (class_names is not None or num_classes is not None):
-        names = class_names or [f"class {label}" for label in range(num_classes)]
+        names = named_classes("yolo9000", num_classes, class_names)
         tree = WordTree(names, [-1] * len(names))
     model = YOLO9000(_tree(tree), **{"name": "yolo9000", **kwargs})
     if not pretrained:
@@ -320,6 +326,44 @@ def extraction(num_classes=None, *, class_names=None, pretrained=False, **kwargs
     """
     kwargs = {"name": "extraction", **kwargs}
     return _classifier(extraction_classifier, num_classes, class_names, pretrained, kwargs)
+
+
+def darknet_reference(
+    num_classes=None, *, class_names=None, pretrained=False, **kwargs
+) -> Classifier:
+    """The classifier whose seven convolutions the tiny YOLOs start from: 7,323,480 numbers.
+
+    Args:
+        num_classes: as in `darknet19`.
+        class_names: as in `darknet19`.
+        pretrained: False, True or "imagenet", or a weight file's path.
+        **kwargs: as in `kerasdet.classifier.darknet_reference`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: darknet cfg/darknet.cfg.
+    """
+    kwargs = {"name": "darknet_reference", **kwargs}
+    return _classifier(darknet_reference_classifier, num_classes, class_names, pretrained, kwargs)
+
+
+def tiny_darknet(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> Classifier:
+    """Tiny Darknet, a classifier of 4 MB: 1,046,488 numbers at 1000 classes.
+
+    Args:
+        num_classes: as in `darknet19`.
+        class_names: as in `darknet19`.
+        pretrained: False, True or "imagenet", or a weight file's path.
+        **kwargs: as in `kerasdet.classifier.tiny_darknet`.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit; it says what to do.
+
+    Source: darknet cfg/tiny.cfg.
+    """
+    kwargs = {"name": "tiny_darknet", **kwargs}
+    return _classifier(tiny_darknet_classifier, num_classes, class_names, pretrained, kwargs)
 
 
 # ------------------------------------------------------------------------ helpers
@@ -392,7 +436,8 @@ def _say_which(fitting, path):
 def _classifier(build, num_classes, class_names, pretrained, kwargs):
     if class_names is not None:
         kwargs = {"class_names": class_names, **kwargs}
-    count = num_classes or (len(class_names) if class_names is not None else 1000)
+    given = num_classes if class_names is None else len(class_names)
+    count = 1000 if given is None else given
     model = build(count, **kwargs)
     if not pretrained:
         return model
@@ -430,6 +475,8 @@ def _tree(tree) -> WordTree:
         return tree
     if tree is None:
         return WordTree.from_darknet(*(fetch(file) for file in pretrained_sets.TREE))
+    if not isinstance(tree, str | Path):
+        return WordTree.from_config(tree)
     path = Path(tree)
     if path.suffix == ".json":
         return WordTree.from_json(path)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasdet import data
 from kerasdet.classes import VOC_NAMES
 from kerasdet.detectors.yolo_v2 import YOLOv2
+from kerasdet.evaluation import evaluate
 from kerasdet.weights.maps import darknet
 from tests import oracles
 
@@ -96,3 +98,15 @@ def test_the_count_of_images_seen_travels_in_the_header(trained, weights, tmp_pa
     assert int(trained.images_seen) == seen
     darknet.save(trained, tmp_path / "again.weights")
     assert (tmp_path / "again.weights").read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.slow
+def test_average_precision_on_coco128_is_as_measured(trained, shared_data):
+    """By `kerasdet evaluate yolo_v2_tiny --weights FILE --data coco:... --match-names --rule coco`."""
+    folder = shared_data / "coco128"
+    coco = data.load(
+        f"coco:{folder}/annotations/instances_train2017.json,{folder}/images/train2017"
+    )
+    result = evaluate(trained, coco, rule="coco", match_names=True, progress=False)
+    assert len(result.images) == 128
+    assert result.metrics["AP50"] == pytest.approx(0.273, abs=0.01)

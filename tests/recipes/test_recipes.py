@@ -3,14 +3,17 @@
 import contextlib
 import functools
 import inspect
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kerasdet import data, runs, training
+from kerasdet.classes import COCO_NAMES
 from kerasdet.data import augment_classifier, batching, classification
 from kerasdet.evaluation import evaluate
+from kerasdet.weights.maps import darknet as darknet_weights
 from kerasdet.word_tree import WordTree
 from tests import small
 
@@ -49,6 +52,7 @@ def of_cfg(path):
         ("extraction_imagenet", "cfg/extraction.cfg"),
         ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg"),
         ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg"),
+        ("yolo_v1_tiny_coco", "cfg_history/yolov1/tiny-coco.cfg"),
         ("yolo_v1_tiny_voc0712", "cfg/yolov1-tiny.cfg"),
         ("yolo_v1_voc0712", "cfg/yolov1.cfg"),
         ("yolo_v2_coco", "cfg/yolov2.cfg"),
@@ -70,6 +74,21 @@ def test_a_recipe_changes_images_by_the_numbers_of_its_cfg(name, cfg, shared_dat
         change = functools.partial(augment_classifier.darknet, crop=(1.0, 512 / 448))
     defaults = {name: one.default for name, one in inspect.signature(change).parameters.items()}
     assert {name: defaults[name] for name in names} == {name: wanted[name] for name in names}
+
+
+def test_the_tiny_yolo_of_coco_has_the_outputs_and_the_steps_of_its_cfg(shared_data):
+    text = (shared_data / "darknet" / "cfg_history" / "yolov1" / "tiny-coco.cfg").read_text()
+    recipe = runs.read_recipe(ZOO / "yolo_v1_tiny_coco" / "recipe.py")
+    model = recipe.build(COCO_NAMES)
+    assert "output= 4655" in text
+    assert model.get_layer("connected1").units == 4655 == 49 * (80 + 3 * 5)
+    assert darknet_weights.expected_floats(model) == 67_055_775
+    steps = 118_287 // 64  # of an epoch
+    wanted = [int(step) for step in re.search(r"steps=([\d,]+)", text)[1].split(",")]
+    np.testing.assert_allclose([m * steps for m in recipe.milestones], wanted, rtol=0.005)
+    scales = [float(scale) for scale in re.search(r"scales=([\d,.]+)", text)[1].split(",")]
+    assert list(recipe.scales) == scales
+    assert abs(recipe.epochs * steps - 200_000) < steps
 
 
 def three_steps(recipe, examples):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from kerasdet import zoo
 from kerasdet.backbones.darknet_conv import darknet_conv
 from kerasdet.detectors.yolo_v2 import YOLOv2
 from kerasdet.errors import InputError
@@ -275,6 +276,14 @@ def test_a_model_with_weights_that_darknet_has_no_place_for_is_refused(tmp_path)
         darknet.save(model, tmp_path / "a")
     with pytest.raises(InputError, match="no place for a model without weights"):
         darknet.blocks(keras.Model(images, layers.ReLU()(images)))
+
+
+def test_a_network_around_a_model_is_not_for_darknet(tmp_path):
+    """The small YOLOv2 has its trunk so, and convolutions of its own by the trunk's numbers."""
+    message = "'yolo_v2_small' is no network of darknet's: .* no place for the model 'backbone'"
+    with pytest.raises(InputError, match=message):
+        darknet.save(zoo.yolo_v2_small(3, width=2), tmp_path / "small.weights")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("order", ["darknet", "space_to_depth"])

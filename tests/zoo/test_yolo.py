@@ -7,8 +7,9 @@ from kerasdet import zoo
 from kerasdet.classes import COCO_NAMES, VOC_NAMES
 from kerasdet.classifier import extraction
 from kerasdet.errors import InputError
+from kerasdet.weights.darknet_file import read_darknet
 from kerasdet.weights.maps import darknet as darknet_weights
-from kerasdet.zoo import yolo
+from kerasdet.zoo import pretrained, yolo
 
 
 def of_size(layouts, floats, given=None, **kwargs):
@@ -176,6 +177,20 @@ def test_yolo9000_without_a_tree_has_classes_of_one_level():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"tree": 5}, "Wanted a WordTree, or the config of one"),
+        ({"tree": {"terrier": "dog"}}, r"WordTree\.from_parents makes one"),
+        ({"num_classes": 2.5}, r"at least one class, not num_classes=2\.5"),
+        ({"num_classes": 3, "class_names": ["cat"]}, "does not fit the 1 class_names"),
+    ],
+)
+def test_what_is_no_tree_and_no_classes_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        zoo.yolo9000(**arguments)
+
+
+@pytest.mark.parametrize(
     ("layers", "floats"),
     [(18, 19_831_776), (None, 19_831_776 + 7 * 1025)],  # darknet19_448.conv.23, darknet19.weights
     ids=["trunk", "whole"],
@@ -218,9 +233,50 @@ def test_published_classifiers_have_the_trunks_of_the_detectors_that_start_from_
     published = {
         20_856_776: ("darknet19", 18, True),  # darknet19.weights, darknet19_448.weights
         23_455_400: ("extraction", 20, True),  # extraction.weights
+        7_323_480: ("tiny", 7, True),  # darknet.weights
     }
     for floats, (backbone, layers, batch_norm) in published.items():
         trunk = yolo._trunk(backbone, floats)
         assert (trunk.layers, trunk.batch_norm) == (layers, batch_norm)
-        assert yolo._trunk("tiny", floats) is None
+        assert yolo._trunk("hand-made", floats) is None
         assert yolo._trunk(backbone, floats + 1) is None
+
+
+@pytest.mark.parametrize("builder", [zoo.yolo_v1_tiny, zoo.yolo_v2_tiny])
+def test_the_tiny_detectors_start_from_the_reference_classifiers_seven_convolutions(
+    tmp_path, builder
+):
+    """darknet.conv.weights is called "25 MB": 16 + 4 * 6,298,480 bytes."""
+    classifier = zoo.darknet_reference(3)
+    path = tmp_path / "darknet.conv.weights"
+    darknet_weights.save(classifier, path, layers=7)
+    assert path.stat().st_size == 20 + 4 * 6_298_480
+    detector = builder(2, pretrained=path)
+    np.testing.assert_array_equal(
+        detector.get_layer("conv7").kernel, classifier.get_layer("conv7").kernel
+    )
+
+
+def test_tiny_darknet_reads_its_own_file_whole(shared_data, capsys):
+    path = shared_data / "weights" / "tiny-darknet" / "tiny.weights"
+    model = zoo.tiny_darknet(pretrained=path)
+    assert model.num_classes == 1000
+    expected = read_darknet(path).numbers[:16]  # the biases of the first convolution come first
+    np.testing.assert_array_equal(model.get_layer("conv1_norm").beta, expected)
+    assert not capsys.readouterr().err
+
+
+def test_every_trunks_classifier_is_built_by_its_name():
+    for name in zoo.CLASSIFIERS:
+        model = zoo.build(name, num_classes=2)
+        assert (model.name, model.num_classes) == (name, 2)
+        assert pretrained.find(name).name == "imagenet"
+
+
+def test_a_name_that_is_not_known_is_answered_with_detectors_and_classifiers():
+    with pytest.raises(InputError) as raised:
+        zoo.build("yolo_v3")
+    detectors, classifiers = str(raised.value).split(", or of the classifiers ")
+    assert "yolo_v2" in detectors
+    assert "darknet19" not in detectors
+    assert classifiers == "darknet19, extraction, darknet_reference, tiny_darknet, not 'yolo_v3'."

@@ -22,6 +22,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -86,6 +87,12 @@ def blocks(model, *, transposed=False) -> list[Block]:
         InputError: if the model has other weights; a file has no place for them.
     """
     layers = {layer.name: layer for layer in model.layers}
+    inside = [name for name, layer in layers.items() if isinstance(layer, keras.Model)]
+    if inside:
+        raise InputError(
+            f"Model {model.name!r} is no network of darknet's: a .weights file has no place for "
+            f"the model {inside[0]!r} inside it; save it as .weights.h5."
+        )
     matches = [m for name in layers if (m := _NAME.fullmatch(name))]
     matches.sort(key=lambda m: (_KINDS.index(m[1]), int(m[2])))
     readers = {"conv": _conv, "local": _local, "connected": _connected}
@@ -137,7 +144,7 @@ def load(model, path: str | Path, *, partial=False, outputs=True, layers=None) -
     here = blocks(model, transposed=file.transposed)
     taken, spared = _taken(model, here, file.numbers.size, partial, outputs, layers, path)
     if taken[-1].layer == here[-1].layer or spared:
-        _check_passthrough(model, path)
+        check_passthrough(model, path)
     arrays, start = {}, 0
     for block in [*taken, *spared]:
         arrays[block.variable] = block.from_file(file.numbers[start : start + block.size])
@@ -165,7 +172,7 @@ def save(model, path: str | Path, *, layers=None) -> None:
     """
     here = blocks(model)
     if layers is None:
-        _check_passthrough(model, path)
+        check_passthrough(model, path)
     else:
         here = _first(model, here, layers)
     variables = variable_names(model)
@@ -175,6 +182,15 @@ def save(model, path: str | Path, *, layers=None) -> None:
         (block.to_file(ops.convert_to_numpy(variables[block.variable])) for block in here),
         seen=seen[0] if seen and layers is None else 0,
     )
+
+
+def layer_names(model) -> list[str]:
+    """Names of the layers in the order of the file.
+
+    Raises:
+        InputError: as `blocks`.
+    """
+    return list(dict.fromkeys(block.layer for block in blocks(model)))
 
 
 def output_width(model, count: int) -> int | None:
@@ -351,7 +367,12 @@ def _is_seen(name):
     return name.rpartition("/")[2] == _SEEN
 
 
-def _check_passthrough(model, path):
+def check_passthrough(model, path):
+    """Refuses a model whose passthrough orders channels otherwise than darknet's reorg.
+
+    Raises:
+        InputError: naming the file that is read or written.
+    """
     for layer in model.layers:
         if isinstance(layer, Passthrough) and layer.order != "darknet":
             raise InputError(
