@@ -5,6 +5,7 @@ from typing import Any
 
 from kerasdet.classes import VOC_NAMES
 from kerasdet.errors import InputError
+from kerasdet.weights import keras_file
 
 
 def classes(num_classes, class_names, default=None) -> dict[str, Any]:
@@ -45,11 +46,5 @@ def with_own(model, path):
         return model
     if path is True or not Path(path).is_file():
         raise InputError(f"{model.name} has no published weights; give a .weights.h5, not {path}.")
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} does not hold the weights of {model.name} with {model.num_classes} classes: "
-            f"{error}"
-        ) from error
+    keras_file.load(model, path)
     return model
