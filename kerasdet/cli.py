@@ -292,7 +292,7 @@ def bench(
 
     from kerasdet.opening import open_model
 
-    sizes = [int(number) for number in numbers(batch_sizes) or []]
+    sizes = [int(number) for number in numbers(batch_sizes, "--batch-sizes") or []]
     if not sizes or min(sizes) < 1:
         raise typer.BadParameter(f"--batch-sizes wants whole numbers from 1 on, not {batch_sizes}")
     detector = open_model(model, weights=weights, image_size=image_size)
