@@ -173,10 +173,12 @@ def with_proposals(examples, regions):
             `kerasdet.data.proposal_cache.METHODS`, by which they are found as images come.
 
     Raises:
-        InputError: as `kerasdet.data.with_regions`.
+        InputError: as `kerasdet.data.with_regions`, or if a method wants what is not there.
     """
     if regions in METHODS:
-        return data.with_regions(examples, Method(regions).regions)
+        method = Method(regions)
+        method.check()  # among images that come, an error could not be caught
+        return data.with_regions(examples, method.regions)
     return data.with_regions(examples, regions)
 
 

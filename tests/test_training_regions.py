@@ -101,3 +101,14 @@ def test_a_detector_of_regions_without_any_is_refused(tmp_path):
     recipe = training.replaced(RECIPE, {"regions": None})
     with pytest.raises(InputError, match="the model wants regions with its images"):
         training.train(recipe, output=tmp_path)
+
+
+def test_a_method_without_its_file_is_refused_before_an_image_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    examples = data.load(TRAIN)
+    with pytest.raises(InputError, match=r"EdgeBoxes wants .*no file .*model\.yml\.gz"):
+        training.with_proposals(examples, "edge_boxes")
+    recipe = training.replaced(RECIPE, {"regions": "edge_boxes"})
+    with pytest.raises(InputError, match="EdgeBoxes wants"):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -72,6 +72,14 @@ class Method:
             image, quality=self.quality, max_regions=self.max_regions, max_side=self.max_side
         )
 
+    def check(self) -> None:
+        """Searches a black image, so that what is missing is missing here and now.
+
+        Raises:
+            InputError: if there is no OpenCV, or not the model's file.
+        """
+        self.regions(np.zeros((64, 64, 3), np.uint8))
+
     def settings(self) -> dict[str, Any]:
         """What the regions depend on."""
         kept: dict[str, Any] = {"method": self.name, "max_regions": self.max_regions}
@@ -161,7 +169,7 @@ def propose(
     for name, number in (("workers", workers), ("limit", limit)):
         if number is not None and number < 1:
             raise InputError(f"{name} wants 1 or more, not {number}.")
-    method.regions(np.zeros((64, 64, 3), np.uint8))  # what is missing is missing here and now
+    method.check()
     if method.name == "sliding_windows":  # no work to share, and it needs Keras
         workers = 1
     begin = time.monotonic()
