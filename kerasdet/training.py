@@ -132,7 +132,6 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         )
         if each is not None
     }
-    examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = recipe.build(examples.class_names, images and images.class_names)
@@ -142,6 +141,11 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         raise InputError(
             f"task='{recipe.task}' does not go with {recipe.model_name}, a {type(model).__name__}."
         )
+    if recipe.regions is not None and not getattr(model, "takes_regions", False):
+        raise InputError(
+            f"regions goes with a detector that looks at regions, not {recipe.model_name}."
+        )
+    examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     if recipe.start_from is not None and not first_epoch:
         _start(model, recipe, data_dir)
     if recipe.image_size is not None:

@@ -112,3 +112,11 @@ def test_a_method_without_its_file_is_refused_before_an_image_is_searched(tmp_pa
     with pytest.raises(InputError, match="EdgeBoxes wants"):
         training.train(recipe, output=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_regions_for_a_detector_of_whole_images_are_refused(tmp_path):
+    recipe = training.replaced(
+        RECIPE, {"model": lambda names: small.ssd(class_names=names), "adapt_targets": False}
+    )
+    with pytest.raises(InputError, match="regions goes with a detector that looks at regions"):
+        training.train(recipe, output=tmp_path)
