@@ -101,7 +101,7 @@ def evaluate(
     if regions is not None:
         from kerasdet.training import with_proposals
 
-        examples = with_proposals(examples, regions)
+        examples = with_proposals(examples, regions, limit=limit)
     result = evaluation.evaluate(
         detector, examples, rule=rule, match_names=match_names, max_images=limit
     )

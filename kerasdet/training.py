@@ -13,6 +13,7 @@ import keras
 from kerasdet import data, runs
 from kerasdet.classifier import Classifier
 from kerasdet.data.example import without_warnings
+from kerasdet.data.joining import first
 from kerasdet.data.progress import track
 from kerasdet.data.proposal_cache import METHODS, Method
 from kerasdet.data.report import summary
@@ -168,17 +169,20 @@ def _start(model, recipe, data_dir):
     print(f"Started from {folder}; afresh: {', '.join(left) or 'nothing'}.")
 
 
-def with_proposals(examples, regions):
+def with_proposals(examples, regions, *, limit=None):
     """The data with region proposals.
 
     Args:
         examples: what a reader gives.
         regions: a path, as `kerasdet.data.with_regions` takes it, or the name of a method in
             `kerasdet.data.proposal_cache.METHODS`, by which they are found as images come.
+        limit: the first so many images alone; the others need no regions.
 
     Raises:
         InputError: as `kerasdet.data.with_regions`, or if a method wants what is not there.
     """
+    if limit is not None:
+        examples = first(examples, limit)
     if regions in METHODS:
         method = Method(regions)
         method.check()  # among images that come, an error could not be caught

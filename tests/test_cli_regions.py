@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from kerasdet.data import sliding_windows
+from kerasdet.data import from_voc, load, propose, sliding_windows
 from kerasdet.data.region_files import write_regions
 from kerasdet.detectors.fast_rcnn import FastRCNN
+from kerasdet.training import with_proposals
 from tests import small
+from tests.data.annotation_files import voc_folder, voc_xml
 from tests.test_cli import run
 
 pytestmark = pytest.mark.slow
@@ -86,3 +88,27 @@ def test_a_model_of_whole_images_takes_no_regions(capsys, tmp_path, photos, word
     )
     assert code == 2
     assert "--regions goes with a model that looks at regions" in " ".join(err.split())
+
+
+def test_a_limited_evaluation_wants_the_regions_of_those_images_alone(
+    capsys, tmp_path, model, asked
+):
+    data = "shapes:test?count=5&size=64&objects=2"
+    propose(load(data), tmp_path / "kept", method="sliding_windows", workers=1, limit=2)
+    words = ["evaluate", model, "--data", data, "--regions", tmp_path / "kept"]
+    assert run(capsys, *words, "--limit", 2)[0] == 0
+    assert len(asked) == 2
+    code, _, err = run(capsys, *words, "--limit", 3)
+    assert (code, "1 of 3 images have no regions" in err) == (2, True)
+
+
+def test_images_that_cannot_be_read_do_not_count_for_the_limit(tmp_path):
+    xml = voc_xml([("cat", 11, 16, 40, 45)], size=SIZE)
+    examples = from_voc(voc_folder(tmp_path / "voc", {name: xml for name in "abcd"}, size=SIZE))
+    next((tmp_path / "voc" / "JPEGImages").glob("b.*")).write_bytes(b"no image")
+    for name in "ac":
+        write_regions(tmp_path / "files" / f"{name}.npz", ROWS, SIZE)
+    two = with_proposals(examples, tmp_path / "files", limit=2)
+    names = [example["image_id"].decode() for example in two.as_numpy_iterator()]
+    assert names == ["a", "c"]
+    assert two.class_names == examples.class_names
