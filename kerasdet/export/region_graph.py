@@ -18,7 +18,8 @@ class ServedRegionDetector(tf.Module):
     Attributes:
         from_regions: `images` uint8 (B, H, W, 3) of any size and `regions` float32 (B, R, 4), xyxy
             in their pixels, to `named_outputs`. What `detect` refuses, a region reversed, empty or
-            outside, is left out like padding: a server has several clients' images in a batch.
+            outside, or all of an image in shares of it, is left out like padding: a server has
+            several clients' images in a batch.
         from_images: `images` alone, with sliding windows for regions.
         from_bytes: `image_bytes` (B,) JPEG or PNG files of any sizes, likewise, one after the
             other; and `image_size` (B, 2) int32. A file that cannot be decoded has size 0, 0 and
@@ -89,12 +90,17 @@ def _found(model, images, regions, thresholds):
 
 
 def _usable(regions, height, width):
-    """(B, R, 4) cut at the image's edges; rows that are no regions become -1."""
+    """(B, R, 4) cut at the image's edges; rows that are no regions become -1.
+
+    So do all rows of an image where no coordinate is above 1: shares of the image, not pixels.
+    """
     sides = tf.stack([width, height, width, height])
     finite = tf.reduce_all(tf.math.is_finite(regions), axis=-1, keepdims=True)
     cut = tf.clip_by_value(tf.where(finite, regions, -1.0), 0.0, sides)
     area = tf.reduce_all(cut[..., 2:] > cut[..., :2], axis=-1, keepdims=True)
-    return tf.where(finite & area, cut, -1.0)
+    largest = tf.reduce_max(tf.where(finite, regions, -1.0), axis=(1, 2), keepdims=True)
+    pixels = (largest > 1) | (tf.maximum(width, height) <= 1)
+    return tf.where(finite & area & pixels, cut, -1.0)
 
 
 def _first_of_equal(regions, scale, cells):
