@@ -82,7 +82,8 @@ def train(
     multi_scale: Annotated[
         str | None,
         typer.Option(
-            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride."
+            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride; of Fast "
+            "R-CNN photos' short sides: 480,576,688,864,1200."
         ),
     ] = None,
     classification_data: Annotated[

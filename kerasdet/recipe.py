@@ -54,7 +54,8 @@ class Recipe:
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
             a function as `kerasdet.data.pipeline` takes it, or None.
         image_size: side of the network's input, or (height, width), for one that takes several.
-        multi_scale: sides of which another is drawn every ten batches; None: `image_size` alone.
+        multi_scale: sides of which another is drawn every ten batches, of Fast R-CNN photos' short
+            sides; None: `image_size` alone.
         optimizer: "sgd" (with momentum), "adam" or "adamw".
         learning_rate: after warm-up.
         momentum: of SGD.

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from kerasdet.errors import InputError
 from kerasdet.export.graph import named_outputs, one_by_one
 from kerasdet.images import Placement, placement_in_graph, resized_in_graph
 from kerasdet.region_proposals import sliding_windows
@@ -14,6 +15,9 @@ class ServedRegionDetector(tf.Module):
         model: the detector.
         assets: files that travel inside the SavedModel, by attribute name.
         thresholds: keyword arguments of `Detector.decode`.
+
+    Raises:
+        InputError: if the model looks at photos in several sizes.
 
     Attributes:
         from_regions: `images` uint8 (B, H, W, 3) of any size and `regions` float32 (B, R, 4), xyxy
@@ -28,6 +32,11 @@ class ServedRegionDetector(tf.Module):
 
     def __init__(self, model, assets, thresholds):
         super().__init__(name="detector")
+        if model.short_sides is not None:
+            raise InputError(
+                f"An export looks at photos in one size, and {model.name} in {model.short_sides}: set "
+                "its short_sides to None."
+            )
         for name, path in assets.items():
             setattr(self, name, tf.saved_model.Asset(str(path)))
         # The variables alone: a Keras model drags its training state and caches along.

@@ -217,6 +217,12 @@ def test_what_stands_beside_the_graph_tells_of_regions(report):
     assert b"regions" in requests[1].numpy()
 
 
+def test_a_model_that_looks_in_several_sizes_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"in one size, and fast_rcnn in \(48, 96\)"):
+        export.saved_model(detector(short_sides=(48, 96)), tmp_path / "several")
+    assert not list(tmp_path.glob("**/saved_model.pb"))
+
+
 def test_another_format_says_what_can_be_had(model, tmp_path):
     with pytest.raises(InputError, match="takes images, regions; its SavedModel can be written"):
         export.litert(model, tmp_path / "it.tflite")
