@@ -37,6 +37,12 @@ def train(
             help="Run folder whose weights layers of the same name and shapes start from."
         ),
     ] = None,
+    train_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Of Fast R-CNN, first layer that is trained: conv3_1; fc6 for the heads alone; paper."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training data.", show_default="100")
     ] = None,
@@ -126,6 +132,7 @@ def train(
         "val": val,
         "pretrained": True if weights == "default" else weights,
         "start_from": start_from,
+        "train_from": train_from,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,

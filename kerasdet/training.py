@@ -149,6 +149,13 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     if recipe.start_from is not None and not first_epoch:
         _start(model, recipe, data_dir)
+    if recipe.train_from is not None:
+        if not hasattr(model, "train_from"):
+            raise InputError(
+                f"train_from goes with a Fast R-CNN, whose first layers may be frozen, not "
+                f"{recipe.model_name}."
+            )
+        model.train_from = recipe.train_from
     if recipe.image_size is not None:
         model.image_size = recipe.image_size
     batches = _batches(recipe, model, examples, images, data_dir, first_epoch)

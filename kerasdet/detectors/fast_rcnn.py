@@ -266,7 +266,7 @@ class FastRCNN(Detector):
         self.short_sides = short_sides
         self._train_from = None
         if train_from is not None:  # a model may come with layers frozen
-            self.train_from = default.train_from if train_from == "paper" else train_from
+            self.train_from = train_from
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -285,7 +285,7 @@ class FastRCNN(Detector):
 
     @property
     def train_from(self):
-        """Name of the first layer that is trained, or None; setting it freezes those before it.
+        """Name of the first layer that is trained, or None; setting it, "paper" too, freezes those before.
 
         Set it before `compile`.
         """
@@ -295,6 +295,9 @@ class FastRCNN(Detector):
     def train_from(self, name):
         every = _every_layer(self)
         names = [layer.name for layer in every]
+        backbone = self._given()["backbone"]
+        if name == "paper" and isinstance(backbone, str):
+            name = _NETWORKS[backbone].train_from
         if name is not None and name not in names:
             with_weights = ", ".join(layer.name for layer in every if layer.weights)
             raise InputError(f"train_from wants one of {with_weights}, not {name!r}.")
