@@ -643,7 +643,7 @@ class FastRCNN(Detector):
             if int(name[2:]) - 6 >= len(self.hidden):
                 raise InputError(f"{self.name} has no {name} to compress; pass {name}=None.")
             most = min(self.get_layer(name).kernel.shape)
-            if not 1 <= rank <= most or rank != int(rank):
+            if not isinstance(rank, Integral) or not 1 <= rank <= most:
                 raise InputError(f"{name} wants a rank of 1 to {most}, not {rank!r}.")
         config = self.get_config()
         halves = {name: (f"{name}_L", f"{name}_U") for name in ranks}

@@ -516,6 +516,27 @@ def test_bad_regions_are_refused_in_one_sentence(regions, message, detector):
         detector.detect(small.four_images().images[0], regions)
 
 
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        (5, "Wanted regions as an array .*, not 5"),
+        (np.float32(5), "Wanted regions as an array"),
+        (object(), "Wanted regions as an array .*, not of type object"),
+        ({"image": [[0, 0, 9, 9]]}, "not of type dict"),
+        ("regions.mat", "not 'regions.mat'"),
+        ([object()], "Wanted an array .R, 4. for the regions of the image"),
+        ([{"a": 1}], "Wanted an array .R, 4. for the regions of the image"),
+        ([[1, 2, 3, 4], [1, 2]], "Wanted an array .R, 4. for the regions of the image"),
+        ([[[1, 2, 3, 4], [1, 2]]], "Wanted an array .R, 4. for the regions of the image"),
+    ],
+)
+def test_what_holds_no_regions_is_refused_in_one_sentence(regions, message, detector):
+    with pytest.raises(InputError, match=message):
+        detector.detect(small.four_images().images[0], regions)
+    with pytest.raises(InputError):
+        detector.detect(small.four_images().images[:2], regions)
+
+
 def canvas(image, height, width):
     return keras.ops.convert_to_numpy(
         keras.ops.image.resize(image[None], (height, width), interpolation="bilinear")
@@ -711,6 +732,8 @@ def test_ranks_that_cannot_be_are_refused(detector):
     for ranks, message in (
         ({"fc6": 65}, "fc6 wants a rank of 1 to 64, not 65"),
         ({"fc6": 0}, "fc6 wants a rank of 1 to 64, not 0"),
+        ({"fc6": "a"}, "fc6 wants a rank of 1 to 64, not 'a'"),
+        ({"fc6": 2.5}, "fc6 wants a rank of 1 to 64, not 2.5"),
         ({"fc7": 49, "fc6": None}, "fc7 wants a rank of 1 to 48, not 49"),
     ):
         with pytest.raises(InputError, match=message):
