@@ -84,6 +84,7 @@ def evaluate(
     for path in filter(None, (json, plots and plots / "precision_recall.png")):
         runs.check_writable(path)
     detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
+    _check_takes_regions(detector, regions)
     if not hasattr(detector, "detect"):
         numbers = _evaluate_classifier(detector, data, strict, limit, views)
         if json is not None:
@@ -100,7 +101,7 @@ def evaluate(
     if regions is not None:
         from kerasdet.training import with_proposals
 
-        examples = with_proposals(examples, regions)
+        examples = with_proposals(examples, regions, limit=limit)
     result = evaluation.evaluate(
         detector, examples, rule=rule, match_names=match_names, max_images=limit
     )
@@ -166,10 +167,11 @@ def detect(
     score: Score = 0.4,
     weights: Weights = None,
     image_size: ImageSize = None,
+    regions: Regions = None,
     backend: Backend = None,
 ):
     """Find objects in photos, print them and draw them."""
-    import_quietly()
+    import_quietly(data=regions is not None)
     from rich.progress import track
 
     from kerasdet import runs, visualize
@@ -180,14 +182,16 @@ def detect(
     pictures = _pictures(output, paths)
     runs.check_writable(next(iter(pictures.values())))
     detector = open_model(model, weights=weights, image_size=image_size)
+    regions_of = _regions_of_photos(detector, regions, paths)
     unread = []
     for path in track(paths, "Detecting", transient=True, disable=len(paths) < 3):
         try:
             image = read_image(path)
+            given = {"regions": [regions_of(path, image)]} if regions_of else {}
         except InputError as error:
             unread.append(str(error))
             continue
-        (found,) = detector.detect(image, score_threshold=score)
+        (found,) = detector.detect([image], **given, score_threshold=score)
         drawn = visualize.draw(image, found, class_names=detector.class_names)
         visualize.save_image(pictures[path], drawn)
         print(f"{path}: {found.count} found, drawn in {pictures[path]}")
@@ -195,6 +199,23 @@ def detect(
             print(f"  {name:<16} {value:.2f}  [{', '.join(f'{edge:.0f}' for edge in box)}]")
     if unread:
         raise InputError(f"{len(unread)} of {len(paths)} photos left out: {' '.join(unread)}")
+
+
+def _check_takes_regions(detector, regions):
+    if regions is not None and not getattr(detector, "takes_regions", False):
+        raise typer.BadParameter(
+            f"--regions goes with a model that looks at regions, and {detector.name} does not"
+        )
+
+
+def _regions_of_photos(detector, regions, paths):
+    """From a photo's path and pixels to its regions; None where the model proposes its own."""
+    _check_takes_regions(detector, regions)
+    if regions is None:
+        return None
+    from kerasdet.data.regions import regions_of_photos
+
+    return regions_of_photos(regions, single=len(paths) == 1)
 
 
 def _pictures(folder, paths) -> dict[Path, Path]:

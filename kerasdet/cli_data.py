@@ -179,10 +179,12 @@ def data_proposals(
         max_regions=max_regions,
         model=None if edge_model is None else str(edge_model),
     )
-    found = propose(
-        load_examples(data, classes=classes), output, method=how, workers=workers, limit=limit
-    )
-    print(found)
+    examples = load_examples(data, classes=classes)
+    try:
+        print(propose(examples, output, method=how, workers=workers, limit=limit))
+    except KeyboardInterrupt as error:
+        print(f"kerasdet: stopped; a second call goes on from {output}.", file=sys.stderr)
+        raise typer.Exit(130) from error
 
 
 def load_examples(spec, *, strict=False, classes=None):

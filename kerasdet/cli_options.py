@@ -42,7 +42,9 @@ Regions = Annotated[
     str | None,
     typer.Option(
         "--regions",
-        help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
+        metavar="FOLDER|FILE|METHOD",
+        help="For Fast R-CNN: folder of `kerasdet data proposals`, or of a .mat or .npz an image; "
+        "a file; or selective_search, edge_boxes or sliding_windows.",
     ),
 ]
 Strict = Annotated[

@@ -37,6 +37,12 @@ def train(
             help="Run folder whose weights layers of the same name and shapes start from."
         ),
     ] = None,
+    train_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Of Fast R-CNN, first layer that is trained: conv3_1; fc6 for the heads alone; paper."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training data.", show_default="100")
     ] = None,
@@ -82,7 +88,8 @@ def train(
     multi_scale: Annotated[
         str | None,
         typer.Option(
-            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride."
+            help="Sizes drawn from while training: 320,416,608, or 320-608 by the stride; of Fast "
+            "R-CNN photos' short sides: 480,576,688,864,1200."
         ),
     ] = None,
     classification_data: Annotated[
@@ -125,6 +132,7 @@ def train(
         "val": val,
         "pretrained": True if weights == "default" else weights,
         "start_from": start_from,
+        "train_from": train_from,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,

@@ -49,12 +49,15 @@ class Recipe:
         start_from: run folder of an earlier training, from whose best weights every layer of the same
             name and shapes starts (`Detector.start_from`), in place of `pretrained`; `{data_dir}` is
             filled in.
+        train_from: of Fast R-CNN, name of the first layer that is trained; those before it are frozen.
+            "fc6": the heads alone; "paper": see `FastRCNN`. None: as the model is built.
         epochs: passes over `train`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
             a function as `kerasdet.data.pipeline` takes it, or None.
         image_size: side of the network's input, or (height, width), for one that takes several.
-        multi_scale: sides of which another is drawn every ten batches; None: `image_size` alone.
+        multi_scale: sides of which another is drawn every ten batches, of Fast R-CNN photos' short
+            sides; None: `image_size` alone.
         optimizer: "sgd" (with momentum), "adam" or "adamw".
         learning_rate: after warm-up.
         momentum: of SGD.
@@ -88,6 +91,7 @@ class Recipe:
     task: str | None = None
     pretrained: bool | str = False
     start_from: str | None = None
+    train_from: str | None = None
     epochs: int = 100
     batch_size: int = 16
     augment: str | Callable[..., Any] | None = "default"

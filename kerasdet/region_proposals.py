@@ -76,10 +76,16 @@ def of_each_image(regions, count) -> list:
         count: of the images.
 
     Raises:
-        InputError: if there are not as many as images.
+        InputError: if it is none of these, or there are not as many as images.
     """
     if regions is None:
         return [None] * count
+    if not isinstance(regions, list | tuple) and not getattr(regions, "ndim", 0):
+        given = repr(regions) if np.isscalar(regions) else f"of type {type(regions).__name__}"
+        raise InputError(
+            "Wanted regions as an array (R, 4), or a list of such arrays, one for each image, not "
+            f"{given}."
+        )
     if count == 1 and not _nested(regions):
         return [regions]
     if len(regions) != count:
@@ -94,7 +100,12 @@ def _nested(regions):
     """Whether it is regions of images, not the rows of one."""
     if hasattr(regions, "ndim"):
         return regions.ndim == 3
-    return len(regions) > 0 and (regions[0] is None or np.ndim(regions[0]) == 2)
+    if not regions or regions[0] is None:
+        return len(regions) > 0
+    try:
+        return np.ndim(regions[0]) == 2
+    except ValueError:  # lists of several lengths, which `checked_regions` will name
+        return True
 
 
 def distinct(regions, scale) -> np.ndarray:

@@ -13,6 +13,7 @@ import keras
 from kerasdet import data, runs
 from kerasdet.classifier import Classifier
 from kerasdet.data.example import without_warnings
+from kerasdet.data.joining import first
 from kerasdet.data.progress import track
 from kerasdet.data.proposal_cache import METHODS, Method
 from kerasdet.data.report import summary
@@ -132,7 +133,6 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         )
         if each is not None
     }
-    examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = recipe.build(examples.class_names, images and images.class_names)
@@ -142,8 +142,20 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         raise InputError(
             f"task='{recipe.task}' does not go with {recipe.model_name}, a {type(model).__name__}."
         )
+    if recipe.regions is not None and not getattr(model, "takes_regions", False):
+        raise InputError(
+            f"regions goes with a detector that looks at regions, not {recipe.model_name}."
+        )
+    examples, val = (_with_regions(recipe, each, data_dir) for each in (examples, val))
     if recipe.start_from is not None and not first_epoch:
         _start(model, recipe, data_dir)
+    if recipe.train_from is not None:
+        if not hasattr(model, "train_from"):
+            raise InputError(
+                f"train_from goes with a Fast R-CNN, whose first layers may be frozen, not "
+                f"{recipe.model_name}."
+            )
+        model.train_from = recipe.train_from
     if recipe.image_size is not None:
         model.image_size = recipe.image_size
     batches = _batches(recipe, model, examples, images, data_dir, first_epoch)
@@ -164,19 +176,24 @@ def _start(model, recipe, data_dir):
     print(f"Started from {folder}; afresh: {', '.join(left) or 'nothing'}.")
 
 
-def with_proposals(examples, regions):
+def with_proposals(examples, regions, *, limit=None):
     """The data with region proposals.
 
     Args:
         examples: what a reader gives.
         regions: a path, as `kerasdet.data.with_regions` takes it, or the name of a method in
             `kerasdet.data.proposal_cache.METHODS`, by which they are found as images come.
+        limit: the first so many images alone; the others need no regions.
 
     Raises:
-        InputError: as `kerasdet.data.with_regions`.
+        InputError: as `kerasdet.data.with_regions`, or if a method wants what is not there.
     """
+    if limit is not None:
+        examples = first(examples, limit)
     if regions in METHODS:
-        return data.with_regions(examples, Method(regions).regions)
+        method = Method(regions)
+        method.check()  # among images that come, an error could not be caught
+        return data.with_regions(examples, method.regions)
     return data.with_regions(examples, regions)
 
 

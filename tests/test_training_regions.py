@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kerasdet import data, runs, training
+from kerasdet import cli, data, runs, training
 from kerasdet.errors import InputError
 from kerasdet.training import Recipe
 from tests import small
@@ -101,3 +101,68 @@ def test_a_detector_of_regions_without_any_is_refused(tmp_path):
     recipe = training.replaced(RECIPE, {"regions": None})
     with pytest.raises(InputError, match="the model wants regions with its images"):
         training.train(recipe, output=tmp_path)
+
+
+def test_a_method_without_its_file_is_refused_before_an_image_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    examples = data.load(TRAIN)
+    with pytest.raises(InputError, match=r"EdgeBoxes wants .*no file .*model\.yml\.gz"):
+        training.with_proposals(examples, "edge_boxes")
+    recipe = training.replaced(RECIPE, {"regions": "edge_boxes"})
+    with pytest.raises(InputError, match="EdgeBoxes wants"):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_regions_for_a_detector_of_whole_images_are_refused(tmp_path):
+    recipe = training.replaced(
+        RECIPE, {"model": lambda names: small.ssd(class_names=names), "adapt_targets": False}
+    )
+    with pytest.raises(InputError, match="regions goes with a detector that looks at regions"):
+        training.train(recipe, output=tmp_path)
+
+
+def about_to_train(monkeypatch, tmp_path, **changes):
+    """The model as it is trained, after no training."""
+    trained = []
+    monkeypatch.setattr(training, "_fit", lambda job, run, first_epoch: trained.append(job.model))
+    training.train(training.replaced(RECIPE, changes), output=tmp_path)
+    return trained[0]
+
+
+def test_training_begins_at_the_layer_that_the_recipe_names(monkeypatch, tmp_path):
+    """The convolutions before it have no variables that the optimizer moves."""
+    model = about_to_train(monkeypatch, tmp_path, train_from="fc6", adapt_targets=False, val=None)
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert trained == {"fc6", "fc7", "cls_score", "bbox_pred"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_from": "fc9"}, "train_from wants one of .*fc6, fc7, .*, not 'fc9'"),
+        (
+            {"train_from": "paper"},
+            "train_from wants one of .*, not 'paper'",
+        ),  # none of its networks
+        (
+            {
+                "train_from": "fc6",
+                "model": lambda names: small.ssd(class_names=names),
+                "regions": None,
+            },
+            "train_from goes with a Fast R-CNN",
+        ),
+    ],
+)
+def test_a_layer_to_train_from_that_is_none_is_refused(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        training.train(training.replaced(RECIPE, changes), output=tmp_path)
+
+
+def test_the_shell_hands_the_layer_to_the_recipe(monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(training, "train", lambda recipe, **_: seen.append(recipe) or tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["train", "fast_rcnn_small", "--data", TRAIN, "--train-from", "fc6"])
+    assert seen[0].train_from == "fc6"

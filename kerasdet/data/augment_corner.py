@@ -12,6 +12,10 @@ import tensorflow as tf
 from kerasdet.data.augment import Augmented, mirrored, on_fill, static_shape
 from kerasdet.images import placement_in_graph
 
+SHORT_SHARE = 0.6
+"""Short side of photos to the side of their canvas: 600 and 1000 pixels in one size, 1200 and 2000
+in the largest of several (the paper's sec. 5.1 and 5.2)."""
+
 
 def corner(example, image_size, *, short_share=1.0, fill=(0.0, 0.0, 0.0), mirror=None) -> Augmented:
     """The whole image, its aspect kept, in the top left corner of the network's input.
@@ -21,8 +25,8 @@ def corner(example, image_size, *, short_share=1.0, fill=(0.0, 0.0, 0.0), mirror
     Args:
         example: dict with `image` uint8 (H, W, 3), `boxes` (N, 4) and `labels` (N,).
         image_size: (height, width) of the network's input, numbers or an int32 tensor (2,).
-        short_share: the most that the image's shorter side becomes, of the input's shorter side:
-            0.6 for the 600 of 1000 pixels of the paper (sec. 5.1).
+        short_share: the most that the image's shorter side becomes, of the input's shorter side, as
+            `SHORT_SHARE`.
         fill: around the image, a number or RGB.
         mirror: bool scalar, whether left and right are swapped; None for never.
     """

@@ -17,6 +17,7 @@ from kerasdet.classes import are_generic
 from kerasdet.data import augment as augmentation
 from kerasdet.data import augment_corner, augment_yolo
 from kerasdet.data.augment import static_shape
+from kerasdet.data.augment_corner import SHORT_SHARE
 from kerasdet.data.epochs import Order, batched, planned
 from kerasdet.data.proposals import MAX_REGIONS
 from kerasdet.errors import InputError
@@ -94,8 +95,9 @@ def pipeline(
             all, but that shorter shares repeat one of theirs: all have equally many steps.
         drop_remainder: leave out a last batch that is not full.
         multi_scale: sides in pixels; batches are square images of one of them, in place of the
-            model's `image_size`. YOLOv2's are `range(320, 609, 32)` (paper sec. 2). The `short_side`
-            of a model that resizes to a corner changes in proportion.
+            model's `image_size`. YOLOv2's are `range(320, 609, 32)` (paper sec. 2). Of a model that
+            resizes to a corner they are what photos' short sides become, on canvases of 5/3 of that,
+            in which longer photos become smaller: Fast R-CNN's 1200 and 2000 pixels (paper sec. 5.2).
         multi_scale_every: batches until another size is drawn, counted from each epoch's first.
 
     Returns:
@@ -128,7 +130,7 @@ def pipeline(
     batches = batched(
         lambda epoch: order.epoch(epoch, share=share),
         preparation(
-            transform_of(augment, model),
+            transform_of(augment, model, several=multi_scale is not None),
             max_boxes,
             use_difficult,
             max_regions=_most_regions(examples, model),
@@ -237,11 +239,14 @@ def _id_bytes(example):
     return tf.ensure_shape(tf.io.decode_raw(tail, tf.uint8, fixed_length=ID_BYTES), (ID_BYTES,))
 
 
-def transform_of(augment, model) -> Callable[..., Any]:
-    """The function (example, image_size, seed) that `augment` means for this model."""
+def transform_of(augment, model, *, several=False) -> Callable[..., Any]:
+    """The function (example, image_size, seed) that `augment` means for this model.
+
+    With `several`, for sizes of `multi_scale`.
+    """
     resize = getattr(model, "resize", "warp")
     if resize == "corner" and not callable(augment):
-        return _corner(augment, model)
+        return _corner(augment, model, several)
     if augment is None:
         if resize not in _RESIZES:
             raise InputError(f"resize of a model is {' or '.join(_RESIZES)}, not {resize!r}")
@@ -254,13 +259,13 @@ def transform_of(augment, model) -> Callable[..., Any]:
     return _AUGMENTATIONS[augment]
 
 
-def _corner(augment, model) -> Callable[..., Any]:
+def _corner(augment, model, several) -> Callable[..., Any]:
     if augment not in (None, "flip"):
         raise InputError(
             f"augment of a model that resizes to a corner must be 'flip', a function or None, "
             f"not {augment!r}"
         )
-    share = model.short_side / min(model.image_size)
+    share = SHORT_SHARE if several else model.short_side / min(model.image_size)
     settings = {"short_share": share, "fill": model.mean}
     if augment == "flip":
         return functools.partial(augment_corner.flip, **settings)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kerasdet.data.augment_corner import SHORT_SHARE
 from kerasdet.errors import InputError
 
 _BUFFER = 512  # decoded examples in a shuffle, where the reader cannot be asked for another order
@@ -102,6 +103,8 @@ def _checked_sizes(model: Any, multi_scale: Sequence[int]) -> tuple[tuple[int, i
     if not sides or any(int(side) != side or side < 1 or side % stride for side in sides):
         which = f"multiples of {stride}" if stride > 1 else "whole numbers above 0"
         raise InputError(f"multi_scale wants sizes in pixels, {which}, not {multi_scale}")
+    if getattr(model, "resize", "warp") == "corner":  # short sides, on canvases that cut nothing
+        sides = [math.ceil(round(side / SHORT_SHARE) / stride) * stride for side in sides]
     return tuple((int(side), int(side)) for side in sides)
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kerasdet.data.batching import check_classes, most_boxes, preparation, transform_of
 from kerasdet.data.epochs import Order, batched, planned
 from kerasdet.data.example import Record
+from kerasdet.data.stream import reason_lost
 from kerasdet.errors import InputError
 
 
@@ -226,6 +227,32 @@ def relabelled(
         changed.records = [_changed_record(record, numbers) for record in records]
     changed.class_names = names
     return changed
+
+
+def first(examples: Any, count: int) -> tf.data.Dataset:
+    """The first images that can be read, with the attributes of the data set they come from.
+
+    Args:
+        examples: what a reader gives.
+        count: how many.
+    """
+    taken = examples.take(count)
+    for name in ("name", "problems", "pixels", "class_names", "max_regions"):
+        if hasattr(examples, name):
+            setattr(taken, name, getattr(examples, name))
+    records = getattr(examples, "records", None)
+    if records is not None:
+        taken.records = list(_until_read(records, count, getattr(examples, "pixels", None)))
+    return taken
+
+
+def _until_read(records, count, pixels):
+    """The records up to the one with which `count` images can be read."""
+    for record in records:
+        if count == 0:
+            return
+        yield record
+        count -= pixels is not None or not reason_lost(record.path)
 
 
 def hand_on(examples: Any, changed: Any, change: Callable[..., Any]) -> None:

@@ -9,11 +9,13 @@ Worker processes import this module, so TensorFlow and Keras stay out of it.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -71,6 +73,14 @@ class Method:
         return proposals.selective_search(
             image, quality=self.quality, max_regions=self.max_regions, max_side=self.max_side
         )
+
+    def check(self) -> None:
+        """Searches a black image, so that what is missing is missing here and now.
+
+        Raises:
+            InputError: if there is no OpenCV, or not the model's file.
+        """
+        self.regions(np.zeros((64, 64, 3), np.uint8))
 
     def settings(self) -> dict[str, Any]:
         """What the regions depend on."""
@@ -161,7 +171,7 @@ def propose(
     for name, number in (("workers", workers), ("limit", limit)):
         if number is not None and number < 1:
             raise InputError(f"{name} wants 1 or more, not {number}.")
-    method.regions(np.zeros((64, 64, 3), np.uint8))  # what is missing is missing here and now
+    method.check()
     if method.name == "sliding_windows":  # no work to share, and it needs Keras
         workers = 1
     begin = time.monotonic()
@@ -322,11 +332,12 @@ def _results(
     waiting: collections.deque = collections.deque()
     # Spawned: a fork of a process that runs TensorFlow hangs.
     pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
     )
     try:
         for item in items:
-            future = pool.submit(_search, item.path, item.pixels, str(folder), method)
+            with _interrupts_held():  # the first call starts the processes
+                future = pool.submit(_search, item.path, item.pixels, str(folder), method)
             waiting.append((item._replace(pixels=None), future))
             if len(waiting) >= 4 * workers:
                 done, future = waiting.popleft()
@@ -339,14 +350,37 @@ def _results(
             "A process that searched regions ended: was there too little memory, or is a script's "
             "call not under if __name__ == '__main__':? Fewer workers=, or 1, may help."
         ) from error
+    except BaseException:  # an interrupt among them: nobody waits for what is searched now
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
-    """One thread for OpenCV in each process, which have a core each."""
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches this process after the block, and no process that is started in it.
+
+    The shell sends it to all of them, and one that it ends while it starts leaves the others waiting.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """A worker's start: Ctrl-C is left to the process that waits for it; OpenCV gets one thread."""
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from kerasdet.data.joining import hand_on
 from kerasdet.data.progress import track
-from kerasdet.data.proposal_cache import SETTINGS_FILE, content_key, regions_file
+from kerasdet.data.proposal_cache import (
+    METHODS,
+    SETTINGS_FILE,
+    Method,
+    content_key,
+    regions_file,
+)
 from kerasdet.data.proposals import MAX_REGIONS
 from kerasdet.data.region_files import read_region_sets, read_regions, read_written
 from kerasdet.data.stream import reason_lost
@@ -88,6 +94,40 @@ def with_regions(
     return changed
 
 
+def regions_of_photos(
+    regions: str | os.PathLike, *, single: bool = False, first_pixel: int = 0
+) -> Callable[[Path, np.ndarray], np.ndarray]:
+    """What gives a photo's regions from its path and its pixels (H, W, 3): (R, 4) float32.
+
+    Args:
+        regions: a path, as `with_regions` takes it, or the name of a method in
+            `kerasdet.data.proposal_cache.METHODS`.
+        single: whether there is one photo: a file then may hold its regions alone, as
+            `read_regions` reads.
+        first_pixel: of `.mat` files of one image, see `read_regions`.
+
+    Raises:
+        InputError: here or from what is returned, as `with_regions`.
+    """
+    if regions in METHODS:
+        method = Method(str(regions))
+        method.check()
+        return lambda _, image: method.regions(image)
+    if single and Path(regions).is_file():
+        rows = read_regions(regions, first_pixel=first_pixel)
+        return lambda _, image: checked_regions(rows, image.shape[:2], str(regions))
+    find, place = _source(regions, first_pixel)
+
+    def found(path, image):
+        photo = _Image(path.name, str(path), lambda: image, image.shape[:2])
+        load = find(photo)
+        if load is None:
+            raise _missing([photo], 1, place)
+        return load()
+
+    return found
+
+
 def _put(example, function, inputs):
     """The example with what a NumPy function of these tensors gives as its regions."""
     rows = tf.numpy_function(function, inputs, tf.float32)
@@ -163,10 +203,9 @@ def _images(examples) -> Iterator[tuple[Any, _Image]]:
 
 def _missing(images, count, place):
     first = images[0].path or images[0].name or "an image"
-    return InputError(
-        f"{len(images)} of {count} images have no regions in {place}, the first {first}: "
-        "kerasdet data proposals makes them."
-    )
+    which = f"{len(images)} of {count} images have" if count > 1 else f"{first} has"
+    named = f", the first {first}" if count > 1 else ""
+    return InputError(f"{which} no regions in {place}{named}: kerasdet data proposals makes them.")
 
 
 def _text(value) -> str:

@@ -29,11 +29,17 @@ Differences from the paper and the release:
   unrounded one.
 - The five sizes of multi-scale detection go through the network one after the other, each on a
   canvas of its own; the release puts all on one.
+- In training every image lies on a canvas of one fixed size, filled with the mean; the release pads
+  the images of a batch to the largest of them.
+- Training in several sizes, the longer side is at most 5/3 of the short one, 2000 pixels at 1200; in
+  the release 2000 at all sizes.
 - Any Keras model can stand in VGG's place.
 """
 
 import copy
 import math
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
@@ -124,6 +130,8 @@ class FastRCNN(Detector):
         train_from: name of the first layer that is trained; those before it are frozen. "paper":
             conv3_1 of VGG16, conv2 of the others. "fc6": none of the convolutions, as SPPnet's
             training in stages (paper sec. 4.5). None: all are trained.
+        short_sides: sizes that `detect` looks at photos in, such as `SHORT_SIDES`; None: one size,
+            `short_side`.
         ranks: {"fc6": 1024, "fc7": 256}: hidden layers made of two of this width between; see
             `compress`.
         seed: of the draw of regions; None: from Keras' own.
@@ -140,6 +148,7 @@ class FastRCNN(Detector):
         short_side: see above.
         mean: what stands around a photo smaller than its canvas.
         train_from: may be set.
+        short_sides: likewise, and is saved with the model.
         propose: function from an image (H, W, 3) to regions (R, 4) in its pixels, for `detect`
             without regions; may be set. Selective Search at first.
 
@@ -169,6 +178,7 @@ class FastRCNN(Detector):
         target_deviations=(0.1, 0.1, 0.2, 0.2),
         sampling=None,
         train_from=None,
+        short_sides=None,
         ranks=None,
         seed=None,
         **kwargs,
@@ -252,9 +262,11 @@ class FastRCNN(Detector):
         }
         # Behind functions: Keras would take a model inside a dict for one of this model's layers.
         self._given = lambda: config
+        self._short_sides = None
+        self.short_sides = short_sides
         self._train_from = None
         if train_from is not None:  # a model may come with layers frozen
-            self.train_from = default.train_from if train_from == "paper" else train_from
+            self.train_from = train_from
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -273,7 +285,7 @@ class FastRCNN(Detector):
 
     @property
     def train_from(self):
-        """Name of the first layer that is trained, or None; setting it freezes those before it.
+        """Name of the first layer that is trained, or None; setting it, "paper" too, freezes those before.
 
         Set it before `compile`.
         """
@@ -283,6 +295,9 @@ class FastRCNN(Detector):
     def train_from(self, name):
         every = _every_layer(self)
         names = [layer.name for layer in every]
+        backbone = self._given()["backbone"]
+        if name == "paper" and isinstance(backbone, str):
+            name = _NETWORKS[backbone].train_from
         if name is not None and name not in names:
             with_weights = ", ".join(layer.name for layer in every if layer.weights)
             raise InputError(f"train_from wants one of {with_weights}, not {name!r}.")
@@ -290,6 +305,25 @@ class FastRCNN(Detector):
         for place, layer in enumerate(every):
             layer.trainable = place >= first
         self._train_from = name
+
+    @property
+    def short_sides(self) -> tuple[int, ...] | None:
+        """Sizes that `detect` looks at photos in, by their short sides; None: `short_side` alone."""
+        return self._short_sides
+
+    @short_sides.setter
+    def short_sides(self, sides):
+        self._short_sides = None if sides is None else self._checked_sides(sides)
+
+    def _checked_sides(self, sides):
+        if not self.takes_any_size:
+            raise InputError(f"{self.name} was built for images of one size: no short_sides.")
+        found = tuple(sides) if isinstance(sides, Iterable) else ()
+        if not found or not all(isinstance(side, Integral) and side >= 1 for side in found):
+            raise InputError(
+                f"short_sides wants sides in whole pixels, as {SHORT_SIDES}, not {sides!r}."
+            )
+        return tuple(int(side) for side in found)
 
     # -------------------------------------------------------------------- sampling and targets
 
@@ -474,7 +508,8 @@ class FastRCNN(Detector):
             iou_threshold: overlap that suppresses; None for 0.3.
             max_detections: most detections an image; None for 100.
             short_sides: sizes for multi-scale detection, such as `SHORT_SIDES`: each region is
-                looked at in the size at which it is nearest to 224x224 pixels. None: one size.
+                looked at in the size at which it is nearest to 224x224 pixels. None: the model's
+                `short_sides`.
 
         Returns:
             One `Detections` an image, as for every detector.
@@ -484,7 +519,7 @@ class FastRCNN(Detector):
                 outside, not finite, or in shares of the image in place of pixels.
         """
         images = [(where, read_image(image, where)) for where, image in each_image(images)]
-        sides = self._checked_sides(short_sides)
+        sides = self._sizes(short_sides)
         thresholds = (score_threshold, iou_threshold, max_detections)
         given = region_proposals.of_each_image(regions, len(images))
         found = []
@@ -496,15 +531,12 @@ class FastRCNN(Detector):
             found.append(self._read(image, outputs, own, thresholds))
         return found
 
-    def _checked_sides(self, short_sides):
+    def _sizes(self, short_sides):
         """Short sides of the sizes an image is looked at in, and the longest side."""
-        if short_sides is None:
+        sides = self.short_sides if short_sides is None else self._checked_sides(short_sides)
+        if sides is None:
             return (self.short_side,), self.image_size
-        if not self.takes_any_size:
-            raise InputError(f"{self.name} was built for images of one size: no short_sides.")
-        if not len(short_sides) or not all(side >= 1 for side in short_sides):
-            raise InputError(f"short_sides wants sides in pixels, not {short_sides!r}.")
-        return tuple(short_sides), (_LONGEST, _LONGEST)
+        return sides, (_LONGEST, _LONGEST)
 
     def _looked_at(self, image, regions, sides):
         """Raw outputs by name, each (n, ...), and the n distinct regions in the image's pixels."""
@@ -611,7 +643,7 @@ class FastRCNN(Detector):
             if int(name[2:]) - 6 >= len(self.hidden):
                 raise InputError(f"{self.name} has no {name} to compress; pass {name}=None.")
             most = min(self.get_layer(name).kernel.shape)
-            if not 1 <= rank <= most or rank != int(rank):
+            if not isinstance(rank, Integral) or not 1 <= rank <= most:
                 raise InputError(f"{name} wants a rank of 1 to {most}, not {rank!r}.")
         config = self.get_config()
         halves = {name: (f"{name}_L", f"{name}_U") for name in ranks}
@@ -636,7 +668,11 @@ class FastRCNN(Detector):
     # -------------------------------------------------------------------- saving
 
     def _arguments(self):
-        return {**self._given(), "train_from": self.train_from}
+        return {
+            **self._given(),
+            "train_from": self.train_from,
+            "short_sides": self.short_sides,
+        }
 
     def get_config(self):
         """As every detector's; a model as backbone travels whole."""

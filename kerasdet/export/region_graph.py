@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from kerasdet.errors import InputError
 from kerasdet.export.graph import named_outputs, one_by_one
 from kerasdet.images import Placement, placement_in_graph, resized_in_graph
 from kerasdet.region_proposals import sliding_windows
@@ -15,10 +16,14 @@ class ServedRegionDetector(tf.Module):
         assets: files that travel inside the SavedModel, by attribute name.
         thresholds: keyword arguments of `Detector.decode`.
 
+    Raises:
+        InputError: if the model looks at photos in several sizes.
+
     Attributes:
         from_regions: `images` uint8 (B, H, W, 3) of any size and `regions` float32 (B, R, 4), xyxy
             in their pixels, to `named_outputs`. What `detect` refuses, a region reversed, empty or
-            outside, is left out like padding: a server has several clients' images in a batch.
+            outside, or all of an image in shares of it, is left out like padding: a server has
+            several clients' images in a batch.
         from_images: `images` alone, with sliding windows for regions.
         from_bytes: `image_bytes` (B,) JPEG or PNG files of any sizes, likewise, one after the
             other; and `image_size` (B, 2) int32. A file that cannot be decoded has size 0, 0 and
@@ -27,6 +32,11 @@ class ServedRegionDetector(tf.Module):
 
     def __init__(self, model, assets, thresholds):
         super().__init__(name="detector")
+        if model.short_sides is not None:
+            raise InputError(
+                f"An export looks at photos in one size, and {model.name} in {model.short_sides}: set "
+                "its short_sides to None."
+            )
         for name, path in assets.items():
             setattr(self, name, tf.saved_model.Asset(str(path)))
         # The variables alone: a Keras model drags its training state and caches along.
@@ -89,12 +99,17 @@ def _found(model, images, regions, thresholds):
 
 
 def _usable(regions, height, width):
-    """(B, R, 4) cut at the image's edges; rows that are no regions become -1."""
+    """(B, R, 4) cut at the image's edges; rows that are no regions become -1.
+
+    So do all rows of an image where no coordinate is above 1: shares of the image, not pixels.
+    """
     sides = tf.stack([width, height, width, height])
     finite = tf.reduce_all(tf.math.is_finite(regions), axis=-1, keepdims=True)
     cut = tf.clip_by_value(tf.where(finite, regions, -1.0), 0.0, sides)
     area = tf.reduce_all(cut[..., 2:] > cut[..., :2], axis=-1, keepdims=True)
-    return tf.where(finite & area, cut, -1.0)
+    largest = tf.reduce_max(tf.where(finite, regions, -1.0), axis=(1, 2), keepdims=True)
+    pixels = (largest > 1) | (tf.maximum(width, height) <= 1)
+    return tf.where(finite & area & pixels, cut, -1.0)
 
 
 def _first_of_equal(regions, scale, cells):

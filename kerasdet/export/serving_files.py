@@ -96,7 +96,8 @@ _ABOUT_REGIONS = """
 
 It looks at regions. `serving_default` takes them with the images, as many for each image, padded
 with -1; what lies outside is cut at the edges, and a region reversed, empty or wholly outside is left
-out. The other signatures look at sliding windows: simpler to call, slower and less exact than good
+out. They are in pixels: an image with no coordinate above 1 counts as one without regions, and gets
+no detections. The other signatures look at sliding windows: simpler to call, slower and less exact than good
 proposals. `serving_bytes` goes through its files one by one."""
 
 

@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -114,6 +119,29 @@ def test_several_processes_find_what_one_finds(tmp_path):
         np.testing.assert_array_equal(
             read_regions(tmp_path / "one" / name), read_regions(tmp_path / "two" / name)
         )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends Ctrl-C to a process group")
+def test_ctrl_c_while_workers_start_ends_all_of_them_and_says_how_to_go_on(tmp_path):
+    words = ["data", "proposals", "shapes:train?count=400&size=200", "--workers", "2"]
+    command = [sys.executable, "-m", "kerasdet", *words, "--output", str(tmp_path / "kept")]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            for _ in range(600):
+                if (tmp_path / "kept" / cache.SETTINGS_FILE).exists() or process.poll() is not None:
+                    break
+                time.sleep(0.1)
+            time.sleep(0.3)  # a worker takes longer to import what it needs
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)  # which waits for the workers' ends, too
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 130
+    assert f"stopped; a second call goes on from {tmp_path / 'kept'}." in said.decode()
+    assert "Traceback" not in said.decode()
 
 
 def test_images_in_no_file_go_by_their_pixels(tmp_path, searched):

@@ -240,13 +240,13 @@ def test_batches_hold_images_and_padded_regions_of_static_shape():
 
 def test_regions_follow_flips_and_sizes_of_painted_pixels():
     examples = with_regions(reader(), table(), max_regions=5)
-    batches = pipeline(examples, MODEL, 4, augment="flip", multi_scale=[80, 120], seed=3)
+    batches = pipeline(examples, MODEL, 4, augment="flip", multi_scale=[48, 72], seed=3)
     mirrored, sizes = set(), set()
     for _ in range(6):
         for inputs, targets in batches.as_numpy_iterator():
             side = inputs["images"].shape[1]
             sizes.add(side)
-            # The shorter side of 24 of the input's 40 pixels: 48 of 80, 72 of 120.
+            # Short sides of 48 and 72 pixels, 0.6 of the canvas, whatever the model's own are.
             scale = 0.6 * side / 20
             for image, rows, name in zip(
                 inputs["images"], inputs["regions"], image_ids(targets["image_id"]), strict=True
@@ -262,6 +262,32 @@ def test_regions_follow_flips_and_sizes_of_painted_pixels():
                 np.testing.assert_allclose(rows[: len(straight)], straight, rtol=1e-5)
                 assert (rows[len(straight) :] == -1).all()
     assert (mirrored, sizes) == ({False, True}, {80, 120})
+
+
+def test_several_sizes_are_short_sides_and_no_photo_is_cut():
+    """Sec. 5.2: 480 to 1200 pixels, of which the longest side is at most 2000. Photos of 3:2 and 4:1."""
+
+    def painted(number):
+        return np.full(((400, 600, 3), (100, 400, 3))[number], 200, np.uint8)
+
+    records = [
+        make_record(str(n), "", height=h, width=w, rows=[Row((0, 0, w, h), 0)])
+        for n, (h, w) in enumerate([(400, 600), (100, 400)])
+    ]
+    examples = to_dataset(records, NAMES, Inspector(), "painted", pixels=painted)
+    model = SimpleNamespace(**{**vars(MODEL), "takes_regions": False, "image_size": (1000, 1000)})
+    for side, canvas in ((480, 800), (688, 1147), (1200, 2000)):
+        for images, targets in pipeline(examples, model, 2, multi_scale=[side]).as_numpy_iterator():
+            assert images.shape == (2, canvas, canvas, 3)
+            for image, box, size in zip(
+                images,
+                targets["boxes"][:, 0],
+                [(side, side * 3 // 2), (round(canvas / 4), canvas)],
+                strict=True,
+            ):
+                there = (image > 100).all(axis=-1)
+                assert (there.any(axis=1).sum(), there.any(axis=0).sum()) == size
+                np.testing.assert_allclose(box, [0, 0, size[1], size[0]], rtol=1e-5)
 
 
 def test_a_function_as_augmentation_gets_regions_among_the_boxes():

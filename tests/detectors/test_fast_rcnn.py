@@ -516,6 +516,27 @@ def test_bad_regions_are_refused_in_one_sentence(regions, message, detector):
         detector.detect(small.four_images().images[0], regions)
 
 
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        (5, "Wanted regions as an array .*, not 5"),
+        (np.float32(5), "Wanted regions as an array"),
+        (object(), "Wanted regions as an array .*, not of type object"),
+        ({"image": [[0, 0, 9, 9]]}, "not of type dict"),
+        ("regions.mat", "not 'regions.mat'"),
+        ([object()], "Wanted an array .R, 4. for the regions of the image"),
+        ([{"a": 1}], "Wanted an array .R, 4. for the regions of the image"),
+        ([[1, 2, 3, 4], [1, 2]], "Wanted an array .R, 4. for the regions of the image"),
+        ([[[1, 2, 3, 4], [1, 2]]], "Wanted an array .R, 4. for the regions of the image"),
+    ],
+)
+def test_what_holds_no_regions_is_refused_in_one_sentence(regions, message, detector):
+    with pytest.raises(InputError, match=message):
+        detector.detect(small.four_images().images[0], regions)
+    with pytest.raises(InputError):
+        detector.detect(small.four_images().images[:2], regions)
+
+
 def canvas(image, height, width):
     return keras.ops.convert_to_numpy(
         keras.ops.image.resize(image[None], (height, width), interpolation="bilinear")
@@ -551,6 +572,38 @@ def test_in_several_sizes_each_region_is_looked_at_in_the_one_that_suits_it(monk
     wide, little = [0.0, 0.0, 380.0, 250.0], [50.0, 60.0, 80.0, 90.0]
     detector.detect(image, [little, wide], short_sides=(200, 800))
     assert seen == {(200, 300): [wide], (800, 1200): [little]}
+
+
+def test_it_looks_in_its_own_sizes_where_no_others_are_said(monkeypatch):
+    detector = small.fast_rcnn(short_sides=(200, 800))
+    seen = []
+    monkeypatch.setattr(
+        FastRCNN,
+        "_raw",
+        lambda self, image, rows, place: (
+            seen.append(place[2])
+            or {"classes": np.zeros((len(rows), 4)), "boxes": np.zeros((len(rows), 3, 4))}
+        ),
+    )
+    image, regions = np.zeros((256, 384, 3), "uint8"), [[0, 0, 380, 250], [50, 60, 80, 90]]
+    for own, asked, expected in (
+        ((200, 800), None, [200, 800]),
+        ((200, 800), [100], [100]),
+        (None, None, [64]),
+    ):
+        detector.short_sides = own
+        seen.clear()
+        detector.detect(image, regions, short_sides=asked)
+        assert seen == expected
+
+
+def test_sizes_that_are_none_are_refused(detector):
+    for sides in (300, [], ["a"], "ab", [200.5], [0], {"a": 1}, [True, None]):
+        with pytest.raises(InputError, match="short_sides wants sides in whole pixels"):
+            detector.detect(small.four_images().images[0], [[0, 0, 9, 9]], short_sides=sides)
+        with pytest.raises(InputError, match="short_sides wants sides in whole pixels"):
+            detector.short_sides = sides
+    assert detector.short_sides is None
 
 
 @compiles_long
@@ -679,6 +732,8 @@ def test_ranks_that_cannot_be_are_refused(detector):
     for ranks, message in (
         ({"fc6": 65}, "fc6 wants a rank of 1 to 64, not 65"),
         ({"fc6": 0}, "fc6 wants a rank of 1 to 64, not 0"),
+        ({"fc6": "a"}, "fc6 wants a rank of 1 to 64, not 'a'"),
+        ({"fc6": 2.5}, "fc6 wants a rank of 1 to 64, not 2.5"),
         ({"fc7": 49, "fc6": None}, "fc7 wants a rank of 1 to 48, not 49"),
     ):
         with pytest.raises(InputError, match=message):
@@ -728,12 +783,14 @@ def test_config_keeps_every_argument():
         "target_deviations": [0.5, 1.0, 2.0, 4.0],
         "sampling": {"samples": 10, "background_iou": (0.2, 0.4)},
         "train_from": "fine_conv",
+        "short_sides": (90, 180),
         "ranks": {"fc7": 4},
         "seed": 7,
         "name": "mine",
     }
     revived = FastRCNN.from_config(small.fast_rcnn(**changes).get_config())
     names = "class_names hidden dropout image_size short_side mean scale train_from ranks name"
+    names += " short_sides"
     for name in (*names.split(), "pool_size"):
         assert getattr(revived, name) == changes[name], name
     assert revived.stride == 16

@@ -120,6 +120,24 @@ def test_rows_that_are_no_regions_spoil_no_others(signatures, model, photos, reg
     assert_found(outputs, 0, found, photos[0].shape)
 
 
+def test_shares_of_the_image_in_place_of_pixels_are_no_regions(signatures, model, photos, regions):
+    """Of the image that has them; `detect` refuses them."""
+    height, width = photos[0].shape[:2]
+    shares = regions[0] / np.float32([width, height, width, height])
+    shares[0] = (0, 0, 1, 1)
+    shares[1] = (0, 0, np.inf, 1)
+    outputs = signatures["serving_default"](
+        images=tf.constant(np.stack([photos[0]] * 2)),
+        regions=tf.constant(np.stack([shares, regions[0]])),
+    )
+    assert outputs["num_detections"][0] == 0
+    assert not outputs["detection_scores"][0].numpy().any()
+    (found,) = model.detect(photos[0], regions[0], **SETTINGS)
+    assert_found(outputs, 1, found, photos[0].shape)
+    with pytest.raises(InputError, match="multiply shares"):
+        model.detect(photos[0], shares[2:])
+
+
 def test_a_client_with_only_an_image_gets_sliding_windows(signatures, model, photos):
     """Made inside the graph, for the photo's own size."""
     windows = [np.asarray(sliding_windows(*photo.shape[:2])) for photo in photos]
@@ -187,6 +205,7 @@ def test_what_stands_beside_the_graph_tells_of_regions(report):
     readme = (report.path / "README.md").read_text("utf-8")
     assert "`regions` in their pixels, x1, y1, x2, y2" in readme
     assert "`serving_windows`" in readme
+    assert "no coordinate above 1 counts as one without regions" in " ".join(readme.split())
     settings = json.loads((report.path / "assets" / "detector.json").read_text("utf-8"))
     assert settings["takes_regions"] is True
     requests = list(
@@ -196,6 +215,12 @@ def test_what_stands_beside_the_graph_tells_of_regions(report):
     for name, request in zip(names, requests, strict=True):
         assert name in request.numpy()
     assert b"regions" in requests[1].numpy()
+
+
+def test_a_model_that_looks_in_several_sizes_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"in one size, and fast_rcnn in \(48, 96\)"):
+        export.saved_model(detector(short_sides=(48, 96)), tmp_path / "several")
+    assert not list(tmp_path.glob("**/saved_model.pb"))
 
 
 def test_another_format_says_what_can_be_had(model, tmp_path):
