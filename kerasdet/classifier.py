@@ -156,11 +156,14 @@ class Classifier(keras.Model):
 
     @image_size.setter
     def image_size(self, size):
+        self._image_size = self._checked_size(size)
+
+    def _checked_size(self, size):
         sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
         if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
             raise InputError(f"image_size wants one or two positive whole numbers, not {size!r}.")
         self._check_room(*sides)
-        self._image_size = sides
+        return sides
 
     @property
     def scales(self):

@@ -11,6 +11,7 @@ from keras import ops
 from kerasdet import memory
 from kerasdet.classifier import Classifier
 from kerasdet.compiling import compiled
+from kerasdet.data.epochs import planned
 from kerasdet.detectors.overfeat import OverFeat, threshold_of
 from kerasdet.errors import InputError
 from kerasdet.images import warp
@@ -609,6 +610,19 @@ def test_what_is_smaller_than_the_window_is_refused_in_one_sentence(model):
     with pytest.raises(InputError, match="231x231 pixels, and an image of 200x200"):
         OverFeat(network="fast", image_size=200, **NARROW)
     assert model.detect(noise(5, 9, 3))[0].boxes.shape[1] == 4  # a photo may be of any size
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_sizes_of_training_below_the_window_are_refused_before_it_starts(kind):
+    made = small.overfeat()
+    if kind == "classifier":
+        made = Classifier(num_classes=3, network=small.OVERFEAT, stddev=None)
+    settings = {"multi_scale_every": 1, "shard": None}
+    assert planned(made, 1, multi_scale=(64, 48), **settings).sizes == ((64, 64), (48, 48))
+    with pytest.raises(
+        InputError, match="windows of 48x48 pixels, and an image of 40x40 has no room"
+    ):
+        planned(made, 1, multi_scale=(64, 40), **settings)
 
 
 @pytest.mark.parametrize("scales", [(), 64, "all", [64.5], [(64, 96, 3)], [(0, 64)]])
