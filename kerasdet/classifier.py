@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers, ops
 
 from kerasdet import (
+    memory,
     schedules,  # noqa: F401  (a compiled model's rate is read back with it)
     voting,
 )
@@ -139,6 +140,9 @@ class Classifier(keras.Model):
         self.width, self.dropout, self.stddev = width, dropout, stddev
         self.weight_decay = 0.0
         self._places = lambda: places
+        self._bytes = functools.cache(
+            lambda height, width: memory.bytes_for(self, (1, height, width, 3))
+        )
         self._window = 1
         window = 224
         if layout is not None:
@@ -255,6 +259,21 @@ class Classifier(keras.Model):
             loss += penalty(self.trainable_variables, self.weight_decay) / replica_count()
         return loss
 
+    def fit(self, *args, **kwargs):
+        """Keras' own; refused where there is no memory for one image.
+
+        Raises:
+            InputError: if there is not.
+        """
+        self._require_memory([self.image_size])
+        return super().fit(*args, **kwargs)
+
+    def _require_memory(self, sizes, images=1):
+        """Refuses so many images of the largest of these sizes where there is no memory for them."""
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
+        wanted = images * self._bytes(height, width)
+        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
+
     # ------------------------------------------------------------------ use
 
     def classify(self, images, *, top=5, views="centre") -> list[Classification]:
@@ -274,7 +293,8 @@ class Classifier(keras.Model):
             One `Classification` an image.
 
         Raises:
-            InputError: if something is not an image.
+            InputError: if something is not an image, or there is no memory for it at the size that
+                the network sees.
         """
         if views not in VIEWS:
             raise InputError(f"views wants one of {', '.join(VIEWS)}, not {views!r}.")
@@ -286,6 +306,7 @@ class Classifier(keras.Model):
         return [voting.ranked(row, self.class_names, top) for row in rows]
 
     def _of_middles(self, images):
+        self._require_memory([self.image_size])
         for start in range(0, len(images), _BATCH):
             chunk = images[start : start + _BATCH]
             seen = [warp(voting.middle(image, self.image_size), self.image_size) for image in chunk]
@@ -293,10 +314,16 @@ class Classifier(keras.Model):
             yield from ops.convert_to_numpy(ops.softmax(logits, axis=-1))
 
     def vote(self, image, views="scales") -> np.ndarray:
-        """The scores (K,) of one image (H, W, 3), 0..255, by `views` as in `classify`."""
+        """The scores (K,) of one image (H, W, 3), 0..255, by `views` as in `classify`.
+
+        Raises:
+            InputError: as `classify`.
+        """
         if views == "ten":
             return voting.vote_views(self.probabilities, image, self.image_size)
         if views == "scales":
+            if self.scales:
+                self._require_memory(self.scales, images=2)  # and its mirror image
             return voting.vote_scales(self.probabilities, image, self.scales)
         (row,) = self._of_middles([image])
         return row

@@ -641,14 +641,32 @@ class OverFeat(Detector):
         Raises:
             InputError: if there is not for one.
         """
-        height, width = max(scales, key=lambda size: size[0] * size[1])
+        wanted, free = self._require_memory(scales), memory.available()
+        return most if free is None else max(min(most, free // wanted), 1)
+
+    def _require_memory(self, sizes, images=1):
+        """Bytes for so many images of the largest of these sizes.
+
+        Raises:
+            InputError: if there are fewer.
+        """
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
         functions = self._detect_functions.by_use
         use = ("bytes", height, width)
         if use not in functions:
             functions[use] = memory.bytes_for(self, (1, height, width, 3))
-        wanted, free = functions[use], memory.available()
-        memory.require(wanted, f"{self.name} on an image of {height}x{width} pixels")
-        return most if free is None else max(min(most, free // wanted), 1)
+        wanted = images * functions[use]
+        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
+        return wanted
+
+    def fit(self, *args, **kwargs):
+        """As every detector's; refused where there is no memory for one image.
+
+        Raises:
+            InputError: if there is not.
+        """
+        self._require_memory([self.image_size])
+        return super().fit(*args, **kwargs)
 
     # -------------------------------------------------------------------- localisation
 
