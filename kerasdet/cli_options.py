@@ -45,6 +45,18 @@ Regions = Annotated[
         help="For Fast R-CNN: folder of `kerasdet data proposals`, a file, or how they are found.",
     ),
 ]
+Scales = Annotated[
+    str | None,
+    typer.Option(
+        "--scales",
+        metavar="HxW,...",
+        help="For OverFeat: the sizes at which photos are looked at: 263x263,327x389.",
+    ),
+]
+Merge = Annotated[
+    str | None,
+    typer.Option("--merge", help="For OverFeat: how windows become detections, greedy or nms."),
+]
 Strict = Annotated[
     bool,
     typer.Option(

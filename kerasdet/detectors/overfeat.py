@@ -43,7 +43,6 @@ from kerasdet import boxes as box_ops
 from kerasdet import memory, voting
 from kerasdet.backbones import overfeat as networks
 from kerasdet.classes import named_classes
-from kerasdet.classifier import Classification
 from kerasdet.compiling import compiled, compiled_alone
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
@@ -51,6 +50,7 @@ from kerasdet.images import each_image, read_image, warp
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
 from kerasdet.suppression import Detections, greedy_merge, labelled_non_max_suppression
+from kerasdet.voting import Classification
 from kerasdet.windows import (
     Candidates,
     candidates_of,
@@ -206,7 +206,7 @@ class OverFeat(Detector):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
 
-        self.merge = _checked_merge(merge)
+        self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
         config = {
             "class_names": class_names,
@@ -285,6 +285,15 @@ class OverFeat(Detector):
     @scales.setter
     def scales(self, scales):
         self._scales = None if scales is None else self._checked_scales(scales)
+
+    @property
+    def merge(self) -> str:
+        """What detections are made with, "greedy" or "nms". May be set."""
+        return self._merge
+
+    @merge.setter
+    def merge(self, merge):
+        self._merge = _checked_merge(merge)
 
     def _checked_scales(self, scales):
         if scales is None:
@@ -747,24 +756,24 @@ class OverFeat(Detector):
         Raises:
             InputError: as `detect`.
         """
-        if views not in ("scales", "ten"):
-            raise InputError(f"views wants scales or ten, not {views!r}.")
-        scales = self._checked_scales(scales)
-        self._images_at_once(scales, 1)
         found = []
         for where, image in each_image(images):
-            image = read_image(image, where)
-            if views == "ten":
-                votes = voting.vote_views(self._seen, image, self.layout.window)
-            else:
-                sizes = sizes_for(scales, *image.shape[:2])
-                if image.shape[0] > image.shape[1]:  # the vote will swap them
-                    sizes = tuple(size[::-1] for size in sizes)
-                votes = voting.vote_scales(self._seen, image, sizes, flip=flips)
-            labels = np.argsort(-votes, kind="stable")[:top].astype("int32")
-            names = [self.class_names[label] for label in labels]
-            found.append(Classification(names, votes[labels], labels))
+            votes = self.vote(read_image(image, where), views, scales=scales, flips=flips)
+            found.append(voting.ranked(votes, self.class_names, top))
         return found
+
+    def vote(self, image, views="scales", *, scales=None, flips=True) -> np.ndarray:
+        """The scores (K,) of one image (H, W, 3), 0..255; arguments and errors as of `classify`."""
+        if views not in ("scales", "ten"):
+            raise InputError(f"views wants scales or ten, not {views!r}.")
+        if views == "ten":
+            return voting.vote_views(self._seen, image, self.layout.window)
+        scales = self._checked_scales(scales)
+        self._require_memory(scales, 2 if flips else 1)
+        sizes = sizes_for(scales, *image.shape[:2])
+        if image.shape[0] > image.shape[1]:  # the vote will swap them
+            sizes = tuple(size[::-1] for size in sizes)
+        return voting.vote_scales(self._seen, image, sizes, flip=flips)
 
     def _seen(self, images):
         """(B, h, w, K) probabilities of images (B, H, W, 3)."""

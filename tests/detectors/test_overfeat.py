@@ -657,9 +657,10 @@ def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take
     """
     wanted = 3 * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4 / 2**30
     photo = noise(64, 96, 3)
-    for look in (model.detect, model.localise, model.classify):
+    for look, images in ((model.detect, 1), (model.localise, 1), (model.classify, 2)):
         with pytest.raises(
-            InputError, match=rf"1000000x1000000 pixels wants about {wanted:.1f} GiB .* are free"
+            InputError,
+            match=rf"1000000x1000000 pixels wants about {images * wanted:.1f} GiB .* are free",
         ):
             look(photo, scales=[(64, 96), (1_000_000, 1_000_000)])
     monkeypatch.setattr(memory, "available", lambda: 40_000)
