@@ -176,6 +176,10 @@ class Classifier(keras.Model):
 
     @scales.setter
     def scales(self, scales):
+        if not isinstance(scales, list | tuple) or any(
+            not isinstance(size, list | tuple) or len(size) != 2 for size in scales
+        ):
+            raise InputError(f"scales wants pairs of height and width, not {scales!r}.")
         scales = tuple((int(height), int(width)) for height, width in scales)
         for size in scales:
             self._check_room(*size)
@@ -183,10 +187,12 @@ class Classifier(keras.Model):
 
     def _check_room(self, height, width):
         if min(height, width) < self._window:
-            raise InputError(
+            error = InputError(
                 f"{self.name} looks at windows of {self._window}x{self._window} pixels, and an image "
                 f"of {height}x{width} has no room for one."
             )
+            error._keras_call_info_injected = True  # else Keras writes the image's numbers below it
+            raise error
 
     def call(self, inputs, *args, **kwargs):
         """The logits (B, K)."""

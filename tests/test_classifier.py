@@ -472,6 +472,10 @@ def test_precision_and_frozen_layers_come_back(make, tmp_path):
         ({"num_classes": 2, "network": TINY, "width": 0}, "positive width and dropout in 0..1"),
         ({"num_classes": 2, "network": TINY, "dropout": 1.0}, "not 1.0 and 1.0"),
         ({"num_classes": 2, "width": 0.5}, "width, dropout and stddev are OverFeat's; darknet19"),
+        (
+            {"num_classes": 2, "network": TINY, "scales": (40, 60)},
+            r"scales wants pairs of height and width, not \(40, 60\)",
+        ),
         ({}, "wants num_classes or class_names"),
         ({"num_classes": 0}, "at least one class, not 0"),
         ({"num_classes": 2, "class_names": NAMES}, "num_classes=2 does not fit the 3 class_names"),

@@ -35,6 +35,8 @@ Where the paper is silent, this was chosen:
 - An image higher than wide is looked at in the scales' sizes with sides swapped.
 """
 
+from numbers import Integral
+
 import keras
 import numpy as np
 from keras import ops
@@ -162,6 +164,10 @@ class OverFeat(Detector):
         count = len(class_names)
         if len(box_hidden) != 2:
             raise InputError(f"box_hidden wants two numbers of channels, not {box_hidden!r}.")
+        if not (width > 0 and 0 <= dropout < 1):
+            raise InputError(
+                f"OverFeat wants a positive width and dropout in 0..1, not {width} and {dropout}."
+            )
 
         # ---------------------------------------------------------------- architecture
         images = keras.Input((None, None, 3), name="images")
@@ -300,6 +306,12 @@ class OverFeat(Detector):
             return self.scales
         if not isinstance(scales, list | tuple) or not scales:
             raise InputError(f"scales wants pairs of height and width, not {scales!r}.")
+        if len(scales) == 2 and all(isinstance(side, Integral) for side in scales):
+            one, other = scales
+            raise InputError(
+                f"scales wants pairs of height and width: [({one}, {other})] for one size, "
+                f"[({one}, {one}), ({other}, {other})] for two squares, not {scales!r}."
+            )
         return tuple(self._checked_size(size) for size in scales)
 
     def _checked_size(self, size):
@@ -309,10 +321,12 @@ class OverFeat(Detector):
 
     def _check_room(self, height, width):
         if min(height, width) < self._window:
-            raise InputError(
+            error = InputError(
                 f"OverFeat looks at windows of {self._window}x{self._window} pixels, and an image "
                 f"of {height}x{width} has no room for one."
             )
+            error._keras_call_info_injected = True  # else Keras writes the image's numbers below it
+            raise error
 
     @property
     def default_boxes(self):
@@ -492,7 +506,7 @@ class OverFeat(Detector):
             candidate_score = self._given()["candidate_score"]
         merge = _checked_merge(self.merge if merge is None else merge)
         score_threshold = _LEAST_SCORE if score_threshold is None else score_threshold
-        iou_threshold = MERGES[merge] if iou_threshold is None else iou_threshold
+        iou_threshold = MERGES[merge] if iou_threshold is None else _checked_overlap(iou_threshold)
         max_detections = _MOST if max_detections is None else max_detections
         if merge == "nms":
             return labelled_non_max_suppression(
@@ -569,11 +583,13 @@ class OverFeat(Detector):
             One `Detections` an image, as for every detector.
 
         Raises:
-            InputError: if something is not an image, a scale is smaller than the window, or they
-                want more memory than there is.
+            InputError: if something is not an image, a scale is smaller than the window, a number
+                makes no sense, or they want more memory than there is.
         """
         images = [read_image(image, where) for where, image in each_image(images)]
         scales = self._checked_scales(scales)
+        if iou_threshold is not None:
+            _checked_overlap(iou_threshold)
         settings = {
             "score_threshold": score_threshold,
             "iou_threshold": iou_threshold,
@@ -842,3 +858,9 @@ def _checked_merge(merge):
     if merge not in MERGES:
         raise InputError(f"merge wants one of {', '.join(MERGES)}, not {merge!r}.")
     return merge
+
+
+def _checked_overlap(overlap):
+    if not 0 <= overlap <= 1:
+        raise InputError(f"iou_threshold wants an overlap in 0..1, not {overlap!r}.")
+    return overlap

@@ -641,11 +641,35 @@ def test_scales_that_are_none_are_refused(scales, model):
         ({"classes_per_scale": 0}, "classes_per_scale wants a number from 1 on, not 0"),
         ({"resize": "letterbox"}, "warps photos to its scales, not by 'letterbox'"),
         ({"box_hidden": (8,)}, "box_hidden wants two numbers of channels"),
+        ({"width": 0}, "positive width and dropout in 0..1, not 0 and 0.0"),
+        ({"width": -1}, "positive width and dropout in 0..1, not -1 and 0.0"),
+        ({"dropout": 1.0}, "positive width and dropout in 0..1, not 1.0 and 1.0"),
+        ({"scales": (60, 80)}, r"\[\(60, 80\)\] for one size, \[\(60, 60\), \(80, 80\)\] for two"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         small.overfeat(**arguments)
+
+
+@pytest.mark.parametrize("overlap", [-1.0, -0.1, 1.1, float("nan")])
+def test_an_overlap_that_is_none_is_refused(overlap, model):
+    for look in (
+        lambda: model.detect(noise(64, 96, 3), iou_threshold=overlap),
+        lambda: model.decode(raw(model, noise(1, 64, 96, 3)), iou_threshold=overlap),
+    ):
+        with pytest.raises(InputError, match=f"wants an overlap in 0..1, not {overlap}"):
+            look()
+
+
+def test_an_image_without_room_for_a_window_is_refused_by_that_sentence_alone(model):
+    classifier = Classifier(num_classes=3, network=small.OVERFEAT, stddev=None, name="overfeat")
+    for network in (model, classifier):
+        with pytest.raises(InputError) as refused:
+            network(noise(1, 40, 96, 3))
+        assert str(refused.value).lower() == (
+            "overfeat looks at windows of 48x48 pixels, and an image of 40x96 has no room for one."
+        )
 
 
 def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take_it(
