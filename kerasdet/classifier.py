@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers, ops
 
 from kerasdet import (
+    memory,
     schedules,  # noqa: F401  (a compiled model's rate is read back with it)
     voting,
 )
@@ -139,6 +140,9 @@ class Classifier(keras.Model):
         self.width, self.dropout, self.stddev = width, dropout, stddev
         self.weight_decay = 0.0
         self._places = lambda: places
+        self._bytes = functools.cache(
+            lambda height, width: memory.bytes_for(self, (1, height, width, 3))
+        )
         self._window = 1
         window = 224
         if layout is not None:
@@ -156,11 +160,14 @@ class Classifier(keras.Model):
 
     @image_size.setter
     def image_size(self, size):
+        self._image_size = self._checked_size(size)
+
+    def _checked_size(self, size):
         sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
         if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
             raise InputError(f"image_size wants one or two positive whole numbers, not {size!r}.")
         self._check_room(*sides)
-        self._image_size = sides
+        return sides
 
     @property
     def scales(self):
@@ -169,6 +176,10 @@ class Classifier(keras.Model):
 
     @scales.setter
     def scales(self, scales):
+        if not isinstance(scales, list | tuple) or any(
+            not isinstance(size, list | tuple) or len(size) != 2 for size in scales
+        ):
+            raise InputError(f"scales wants pairs of height and width, not {scales!r}.")
         scales = tuple((int(height), int(width)) for height, width in scales)
         for size in scales:
             self._check_room(*size)
@@ -176,10 +187,12 @@ class Classifier(keras.Model):
 
     def _check_room(self, height, width):
         if min(height, width) < self._window:
-            raise InputError(
+            error = InputError(
                 f"{self.name} looks at windows of {self._window}x{self._window} pixels, and an image "
                 f"of {height}x{width} has no room for one."
             )
+            error._keras_call_info_injected = True  # else Keras writes the image's numbers below it
+            raise error
 
     def call(self, inputs, *args, **kwargs):
         """The logits (B, K)."""
@@ -252,6 +265,21 @@ class Classifier(keras.Model):
             loss += penalty(self.trainable_variables, self.weight_decay) / replica_count()
         return loss
 
+    def fit(self, *args, **kwargs):
+        """Keras' own; refused where there is no memory for one image.
+
+        Raises:
+            InputError: if there is not.
+        """
+        self._require_memory([self.image_size])
+        return super().fit(*args, **kwargs)
+
+    def _require_memory(self, sizes, images=1):
+        """Refuses so many images of the largest of these sizes where there is no memory for them."""
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
+        wanted = images * self._bytes(height, width)
+        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
+
     # ------------------------------------------------------------------ use
 
     def classify(self, images, *, top=5, views="centre") -> list[Classification]:
@@ -271,7 +299,8 @@ class Classifier(keras.Model):
             One `Classification` an image.
 
         Raises:
-            InputError: if something is not an image.
+            InputError: if something is not an image, or there is no memory for it at the size that
+                the network sees.
         """
         if views not in VIEWS:
             raise InputError(f"views wants one of {', '.join(VIEWS)}, not {views!r}.")
@@ -283,6 +312,7 @@ class Classifier(keras.Model):
         return [voting.ranked(row, self.class_names, top) for row in rows]
 
     def _of_middles(self, images):
+        self._require_memory([self.image_size])
         for start in range(0, len(images), _BATCH):
             chunk = images[start : start + _BATCH]
             seen = [warp(voting.middle(image, self.image_size), self.image_size) for image in chunk]
@@ -290,10 +320,16 @@ class Classifier(keras.Model):
             yield from ops.convert_to_numpy(ops.softmax(logits, axis=-1))
 
     def vote(self, image, views="scales") -> np.ndarray:
-        """The scores (K,) of one image (H, W, 3), 0..255, by `views` as in `classify`."""
+        """The scores (K,) of one image (H, W, 3), 0..255, by `views` as in `classify`.
+
+        Raises:
+            InputError: as `classify`.
+        """
         if views == "ten":
             return voting.vote_views(self.probabilities, image, self.image_size)
         if views == "scales":
+            if self.scales:
+                self._require_memory(self.scales, images=2)  # and its mirror image
             return voting.vote_scales(self.probabilities, image, self.scales)
         (row,) = self._of_middles([image])
         return row

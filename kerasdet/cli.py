@@ -17,8 +17,10 @@ from kerasdet.cli_options import (
     Backend,
     Data,
     ImageSize,
+    Merge,
     Model,
     Regions,
+    Scales,
     Strict,
     Weights,
     numbers,
@@ -37,6 +39,9 @@ app.add_typer(data_app, name="data")
 
 _INSTALL = {"jax": "'kerasdet[jax]'"}
 
+_LOCALISATION = "localisation"
+_RULES_HELP = f"voc07, voc10 or coco; or {_LOCALISATION}, ILSVRC's error, of an OverFeat."
+
 Score = Annotated[float, typer.Option("--score", min=0, max=1, help="Least score shown.")]
 
 
@@ -44,7 +49,7 @@ Score = Annotated[float, typer.Option("--score", min=0, max=1, help="Least score
 def evaluate(
     model: Model,
     data: Data,
-    rule: Annotated[str, typer.Option(help="voc07, voc10 or coco.")] = "voc10",
+    rule: Annotated[str, typer.Option(help=_RULES_HELP)] = "voc10",
     weights: Weights = None,
     image_size: ImageSize = None,
     classes: Classes = None,
@@ -60,9 +65,12 @@ def evaluate(
     views: Annotated[
         str,
         typer.Option(
-            help="Of a classifier: centre; ten (corners, centre, mirrored); scales (all windows)."
+            help="Of a classifier or OverFeat, on images with labels: centre; ten (corners, centre, "
+            "mirrored); scales (all windows)."
         ),
     ] = "centre",
+    scales: Scales = None,
+    merge: Merge = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for curves and the worst mistakes.")
@@ -77,23 +85,36 @@ def evaluate(
 
     from kerasdet import evaluation, runs
     from kerasdet.evaluation.evaluation import RULES
-    from kerasdet.opening import open_model
+    from kerasdet.opening import open_model, set_looks
 
-    if rule not in RULES:
-        raise typer.BadParameter(f"--rule wants {', '.join(RULES)}, not {rule}")
+    if rule not in (*RULES, _LOCALISATION):
+        rules = ", ".join((*RULES, _LOCALISATION))
+        raise typer.BadParameter(f"--rule wants {rules}, not {rule}")
+    if rule == _LOCALISATION and (plots or match_names or views != "centre"):
+        raise typer.BadParameter("--plots, --views and --match-names go with the other rules")
     for path in filter(None, (json, plots and plots / "precision_recall.png")):
         runs.check_writable(path)
     detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
     _check_takes_regions(detector, regions)
-    if not hasattr(detector, "detect"):
+    set_looks(detector, scales=scales, merge=merge)
+    if rule == _LOCALISATION and not hasattr(detector, "localise"):
+        raise InputError(f"--rule {rule} goes with an OverFeat, not with {detector.name}.")
+    if not hasattr(detector, "detect") or (views != "centre" and hasattr(detector, "vote")):
         numbers = _evaluate_classifier(detector, data, strict, limit, views)
         if json is not None:
             _write_numbers(json, model, numbers)
             print(f"Wrote {json}")
         return
     if views != "centre":
-        raise typer.BadParameter("--views goes with a classifier")
+        raise typer.BadParameter("--views goes with a classifier, or an OverFeat")
     examples = load_examples(data, strict=strict, classes=classes)
+    if rule == _LOCALISATION:
+        error = evaluation.evaluate_localization(detector, examples, max_images=limit)
+        print(error)
+        if json is not None:
+            _write_numbers(json, model, error.to_dict())
+            print(f"Wrote {json}")
+        return
     if nodes is not None:
         if not hasattr(detector, "for_classes"):
             raise typer.BadParameter("--nodes goes with a model that has a WordTree")
@@ -168,6 +189,8 @@ def detect(
     weights: Weights = None,
     image_size: ImageSize = None,
     regions: Regions = None,
+    scales: Scales = None,
+    merge: Merge = None,
     backend: Backend = None,
 ):
     """Find objects in photos, print them and draw them."""
@@ -176,13 +199,14 @@ def detect(
 
     from kerasdet import runs, visualize
     from kerasdet.images import read_image
-    from kerasdet.opening import open_model, photos
+    from kerasdet.opening import open_model, photos, set_looks
 
     paths = photos(images)
     pictures = _pictures(output, paths)
     runs.check_writable(next(iter(pictures.values())))
     detector = open_model(model, weights=weights, image_size=image_size)
     regions_of = _regions_of_photos(detector, regions, paths)
+    set_looks(detector, scales=scales, merge=merge)
     unread = []
     for path in track(paths, "Detecting", transient=True, disable=len(paths) < 3):
         try:

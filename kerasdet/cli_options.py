@@ -47,6 +47,18 @@ Regions = Annotated[
         "a file; or selective_search, edge_boxes or sliding_windows.",
     ),
 ]
+Scales = Annotated[
+    str | None,
+    typer.Option(
+        "--scales",
+        metavar="HxW,...",
+        help="For OverFeat: the sizes at which photos are looked at: 263x263,327x389.",
+    ),
+]
+Merge = Annotated[
+    str | None,
+    typer.Option("--merge", help="For OverFeat: how windows become detections, greedy or nms."),
+]
 Strict = Annotated[
     bool,
     typer.Option(

@@ -59,6 +59,26 @@ def sides(text: str) -> tuple[int, int]:
     return found[0], found[-1]
 
 
+def set_looks(model, *, scales: str | None = None, merge: str | None = None) -> None:
+    """Sets at which sizes a model looks at photos, and how what it finds is merged.
+
+    Args:
+        model: an OverFeat, or for `scales` a classifier.
+        scales: HEIGHTxWIDTH, or the side of a square, separated by commas; None: as they are.
+        merge: its name; None: as it is.
+
+    Raises:
+        InputError: if the model has no such setting, or does not take this one.
+    """
+    for option, value in (("scales", scales), ("merge", merge)):
+        if value is not None and not hasattr(type(model), option):
+            raise InputError(f"--{option} goes with an OverFeat, not with {model.name}.")
+    if scales is not None:
+        model.scales = [sides(size.strip()) for size in scales.split(",")]
+    if merge is not None:
+        model.merge = merge
+
+
 def _opened(model, weights):
     path = Path(model)
     if path.is_dir():

@@ -290,6 +290,22 @@ def test_an_image_smaller_than_the_window_is_one_clear_error():
     assert model.classify(np.zeros((5, 9, 3), "uint8"))[0].names  # a photo is brought to the window
 
 
+def test_sizes_there_is_no_memory_for_are_refused_before_they_are_made():
+    """A vote takes an image and its mirror image, the middle and a step of training one."""
+    model, image = tiny_overfeat(), np.zeros((30, 30, 3), "uint8")
+    model.scales = [(40, 40), (600_000, 600_000)]
+    sentence = "classifier.* on {} of 600000x600000 pixels wants about .* GiB .* are free"
+    for vote in (model.vote, lambda image: model.classify(image, views="scales")):
+        with pytest.raises(InputError, match=sentence.format("2 images")):
+            vote(image)
+    assert len(model.classify(image, views="ten")) == 1
+    model.image_size = 600_000
+    model.compile()
+    for use in (model.classify, lambda image: model.fit(image[None], np.zeros(1))):
+        with pytest.raises(InputError, match=sentence.format("an image")):
+            use(image)
+
+
 def test_darknets_networks_vote_as_well(rng):
     """Their map before the mean; of darknet_reference, whose mean comes first, one place."""
     image = rng.uniform(0, 255, (1, 75, 50, 3)).astype("f4")
@@ -456,6 +472,10 @@ def test_precision_and_frozen_layers_come_back(make, tmp_path):
         ({"num_classes": 2, "network": TINY, "width": 0}, "positive width and dropout in 0..1"),
         ({"num_classes": 2, "network": TINY, "dropout": 1.0}, "not 1.0 and 1.0"),
         ({"num_classes": 2, "width": 0.5}, "width, dropout and stddev are OverFeat's; darknet19"),
+        (
+            {"num_classes": 2, "network": TINY, "scales": (40, 60)},
+            r"scales wants pairs of height and width, not \(40, 60\)",
+        ),
         ({}, "wants num_classes or class_names"),
         ({"num_classes": 0}, "at least one class, not 0"),
         ({"num_classes": 2, "class_names": NAMES}, "num_classes=2 does not fit the 3 class_names"),

@@ -17,6 +17,7 @@ from PIL import Image
 from kerasdet import cli, runs
 from kerasdet.data import forms
 from kerasdet.recipe import Recipe
+from kerasdet.suppression import Detections
 from tests import small
 from tests.data.annotation_files import voc_folder, voc_xml
 
@@ -392,6 +393,96 @@ def test_evaluate_lets_several_views_of_an_image_vote(capsys, tmp_path, model):
     code, _, err = run(capsys, "evaluate", model, "--data", DATA, "--views", "ten")
     assert code == 2
     assert "goes with a classifier" in err
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """An OverFeat as a file, untrained."""
+    path = tmp_path_factory.mktemp("overfeat") / "overfeat.keras"
+    small.overfeat(class_names=["ellipse", "rectangle", "triangle"]).save(path)
+    return path
+
+
+ONE_SHAPE = "shapes:val?count=3&size=64&classes=ellipse,rectangle,triangle"
+
+
+def test_the_localisation_error_is_a_rule_of_its_own(capsys, tmp_path, windows, model):
+    from kerasdet import evaluation, load
+    from kerasdet.data.source import load as load_data
+
+    spec = f"{ONE_SHAPE}&objects=1"
+    evaluate = ["evaluate", windows, "--data", spec, "--rule", "localisation"]
+    code, out, _ = run(capsys, *evaluate, "--limit", "2", "--json", tmp_path / "r.json")
+    assert code == 0
+    expected = evaluation.evaluate_localization(load(windows), load_data(spec), max_images=2)
+    result = json.loads((tmp_path / "r.json").read_text())["evaluation"]
+    for name in ("error", "class_error", "images", "top"):
+        assert result[name] == getattr(expected, name)
+    assert f"Localisation error {100 * expected.error:.1f}% of 2 images with 5 guesses" in out
+    evaluate[1] = model
+    for options, said in (
+        ([], "--rule localisation goes with an OverFeat"),
+        (["--views", "ten"], "go with the other rules"),
+        (
+            ["--plots", tmp_path / "plots"],
+            "--plots, --views and --match-names go with the other rules",
+        ),
+    ):
+        code, _, err = run(capsys, *evaluate, *options)
+        assert code == 2
+        assert said in " ".join(err.split())
+
+
+@pytest.mark.parametrize("views", ["ten", "scales"])
+def test_an_overfeat_votes_on_images_with_labels(capsys, tmp_path, windows, views):
+    from kerasdet import data, load
+    from kerasdet.voting import accuracy
+
+    code, out, _ = run(
+        *(capsys, "evaluate", windows, "--data", ONE_SHAPE, "--views", views),
+        *("--scales", "52x64,80", "--json", tmp_path / "r.json"),
+    )
+    assert code == 0
+    opened = load(windows)
+    opened.scales = [(52, 64), (80, 80)]
+    images = list(data.load_images(ONE_SHAPE).as_numpy_iterator())
+    expected = accuracy(lambda image: opened.vote(image, views), images)
+    assert f"top1 {expected['top1']:.4f}" in out
+    result = json.loads((tmp_path / "r.json").read_text())["evaluation"]
+    assert (result["views"], result["metrics"]) == (views, expected)
+
+
+def test_detect_looks_at_the_scales_and_merges_as_the_shell_says(
+    capsys, tmp_path, monkeypatch, windows, model
+):
+    from kerasdet.detectors.overfeat import OverFeat
+
+    keras.utils.save_img(tmp_path / "it.png", np.zeros((64, 96, 3)), scale=False)
+    seen = []
+
+    def detect(self, image, **_):
+        seen.append((self.scales, self.merge))
+        return [self._named(Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), 0), (1, 1))]
+
+    monkeypatch.setattr(OverFeat, "detect", detect)
+    look = ["detect", tmp_path / "it.png", "--output", tmp_path / "drawn"]
+    look.insert(1, windows)
+    assert run(capsys, *look, "--scales", "52x64, 80", "--merge", "nms")[0] == 0
+    assert run(capsys, *look)[0] == 0
+    assert seen == [(((52, 64), (80, 80)), "nms"), (((64, 96),), "greedy")]
+    for options, said in (
+        (["--scales", "40x64"], "windows of 48x48 pixels, and an image of 40x64 has no room"),
+        (["--scales", "wide"], "An image size wants a side or HEIGHTxWIDTH"),
+        (["--merge", "soft"], "merge wants one of greedy, nms, not 'soft'"),
+    ):
+        code, _, err = run(capsys, *look, *options)
+        assert code == 2
+        assert said in err
+    look[1] = model
+    for options in (["--scales", "64"], ["--merge", "nms"]):
+        code, _, err = run(capsys, *look, *options)
+        assert code == 2
+        assert f"{options[0]} goes with an OverFeat" in err
 
 
 def test_a_back_end_that_is_not_installed_is_one_sentence(tmp_path):

@@ -1,4 +1,4 @@
-"""What the machine has to spare, and what a network needs at the least."""
+"""What the machine has to spare, and what a network takes of it."""
 
 import keras
 import pytest
@@ -46,16 +46,16 @@ def test_what_is_free_is_the_systems_or_the_containers(machine, files, expected)
 def test_more_than_there_is_is_refused_with_both_numbers(machine):
     machine(MEMINFO)
     memory.require(2048 * 1024, "It")
-    with pytest.raises(InputError, match=r"It wants at least 3\.5 GiB of memory, and 2 MiB are"):
+    with pytest.raises(InputError, match=r"It wants about 3\.5 GiB of memory, and 2 MiB are"):
         memory.require(int(3.5 * 2**30), "It")
     machine()
     memory.require(10**18, "It")  # a system that does not say refuses nothing
 
 
-def test_a_network_needs_its_two_largest_layer_outputs_at_once():
+def test_a_network_takes_three_times_its_two_largest_layer_outputs():
     """Of 2x20x30: 16 channels at half the side, and their ReLU, are more than the image."""
     inputs = keras.Input((None, None, 3))
     x = layers.Conv2D(16, 2, strides=2)(inputs)
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
-    assert memory.bytes_for(model, (2, 20, 30, 3)) == 2 * (2 * 10 * 15 * 16) * 4
+    assert memory.bytes_for(model, (2, 20, 30, 3)) == 3 * 2 * (2 * 10 * 15 * 16) * 4
     assert memory.bytes_for(model, (2, 40, 60, 3)) == 4 * memory.bytes_for(model, (2, 20, 30, 3))

@@ -13,6 +13,7 @@ import pytest
 from kerasdet import runs, training
 from kerasdet.errors import InputError
 from kerasdet.training import Recipe
+from tests import small
 from tests.data.annotation_files import voc_folder, voc_xml
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
@@ -123,6 +124,20 @@ def test_a_damaged_settings_file_is_one_sentence(whole_run, tmp_path):
     (run / "config.json").write_text('{"epochs": ')
     with pytest.raises(InputError, match="cannot be read"):
         training.resume(run, epochs=5)
+
+
+def test_images_there_is_no_memory_for_leave_no_run_folder(tmp_path):
+    recipe = training.Recipe(
+        model=lambda class_names: small.overfeat(class_names=class_names),
+        train="shapes:train?count=2&size=64",
+        batch_size=2,
+        image_size=600_000,
+    )
+    with pytest.raises(
+        InputError, match="overfeat on 2 images of 600000x600000 pixels wants about"
+    ):
+        training.train(recipe, output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_data_leaves_no_run_folder(tmp_path):

@@ -105,7 +105,11 @@ def _checked_sizes(model: Any, multi_scale: Sequence[int]) -> tuple[tuple[int, i
         raise InputError(f"multi_scale wants sizes in pixels, {which}, not {multi_scale}")
     if getattr(model, "resize", "warp") == "corner":  # short sides, on canvases that cut nothing
         sides = [math.ceil(round(side / SHORT_SHARE) / stride) * stride for side in sides]
-    return tuple((int(side), int(side)) for side in sides)
+    sizes = tuple((int(side), int(side)) for side in sides)
+    if hasattr(model, "_checked_size"):
+        for size in sizes:  # OverFeat wants room for one of its windows
+            model._checked_size(size)
+    return sizes
 
 
 def batched(

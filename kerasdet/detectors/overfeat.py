@@ -35,6 +35,8 @@ Where the paper is silent, this was chosen:
 - An image higher than wide is looked at in the scales' sizes with sides swapped.
 """
 
+from numbers import Integral
+
 import keras
 import numpy as np
 from keras import ops
@@ -43,7 +45,6 @@ from kerasdet import boxes as box_ops
 from kerasdet import memory, voting
 from kerasdet.backbones import overfeat as networks
 from kerasdet.classes import named_classes
-from kerasdet.classifier import Classification
 from kerasdet.compiling import compiled, compiled_alone
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
@@ -51,6 +52,7 @@ from kerasdet.images import each_image, read_image, warp
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
 from kerasdet.suppression import Detections, greedy_merge, labelled_non_max_suppression
+from kerasdet.voting import Classification
 from kerasdet.windows import (
     Candidates,
     candidates_of,
@@ -162,6 +164,10 @@ class OverFeat(Detector):
         count = len(class_names)
         if len(box_hidden) != 2:
             raise InputError(f"box_hidden wants two numbers of channels, not {box_hidden!r}.")
+        if not (width > 0 and 0 <= dropout < 1):
+            raise InputError(
+                f"OverFeat wants a positive width and dropout in 0..1, not {width} and {dropout}."
+            )
 
         # ---------------------------------------------------------------- architecture
         images = keras.Input((None, None, 3), name="images")
@@ -206,7 +212,7 @@ class OverFeat(Detector):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
 
-        self.merge = _checked_merge(merge)
+        self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
         config = {
             "class_names": class_names,
@@ -286,11 +292,26 @@ class OverFeat(Detector):
     def scales(self, scales):
         self._scales = None if scales is None else self._checked_scales(scales)
 
+    @property
+    def merge(self) -> str:
+        """What detections are made with, "greedy" or "nms". May be set."""
+        return self._merge
+
+    @merge.setter
+    def merge(self, merge):
+        self._merge = _checked_merge(merge)
+
     def _checked_scales(self, scales):
         if scales is None:
             return self.scales
         if not isinstance(scales, list | tuple) or not scales:
             raise InputError(f"scales wants pairs of height and width, not {scales!r}.")
+        if len(scales) == 2 and all(isinstance(side, Integral) for side in scales):
+            one, other = scales
+            raise InputError(
+                f"scales wants pairs of height and width: [({one}, {other})] for one size, "
+                f"[({one}, {one}), ({other}, {other})] for two squares, not {scales!r}."
+            )
         return tuple(self._checked_size(size) for size in scales)
 
     def _checked_size(self, size):
@@ -300,10 +321,12 @@ class OverFeat(Detector):
 
     def _check_room(self, height, width):
         if min(height, width) < self._window:
-            raise InputError(
+            error = InputError(
                 f"OverFeat looks at windows of {self._window}x{self._window} pixels, and an image "
                 f"of {height}x{width} has no room for one."
             )
+            error._keras_call_info_injected = True  # else Keras writes the image's numbers below it
+            raise error
 
     @property
     def default_boxes(self):
@@ -483,7 +506,7 @@ class OverFeat(Detector):
             candidate_score = self._given()["candidate_score"]
         merge = _checked_merge(self.merge if merge is None else merge)
         score_threshold = _LEAST_SCORE if score_threshold is None else score_threshold
-        iou_threshold = MERGES[merge] if iou_threshold is None else iou_threshold
+        iou_threshold = MERGES[merge] if iou_threshold is None else _checked_overlap(iou_threshold)
         max_detections = _MOST if max_detections is None else max_detections
         if merge == "nms":
             return labelled_non_max_suppression(
@@ -560,11 +583,13 @@ class OverFeat(Detector):
             One `Detections` an image, as for every detector.
 
         Raises:
-            InputError: if something is not an image, a scale is smaller than the window, or they
-                want more memory than there is.
+            InputError: if something is not an image, a scale is smaller than the window, a number
+                makes no sense, or they want more memory than there is.
         """
         images = [read_image(image, where) for where, image in each_image(images)]
         scales = self._checked_scales(scales)
+        if iou_threshold is not None:
+            _checked_overlap(iou_threshold)
         settings = {
             "score_threshold": score_threshold,
             "iou_threshold": iou_threshold,
@@ -641,14 +666,32 @@ class OverFeat(Detector):
         Raises:
             InputError: if there is not for one.
         """
-        height, width = max(scales, key=lambda size: size[0] * size[1])
+        wanted, free = self._require_memory(scales), memory.available()
+        return most if free is None else max(min(most, free // wanted), 1)
+
+    def _require_memory(self, sizes, images=1):
+        """Bytes for so many images of the largest of these sizes.
+
+        Raises:
+            InputError: if there are fewer.
+        """
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
         functions = self._detect_functions.by_use
         use = ("bytes", height, width)
         if use not in functions:
             functions[use] = memory.bytes_for(self, (1, height, width, 3))
-        wanted, free = functions[use], memory.available()
-        memory.require(wanted, f"{self.name} on an image of {height}x{width} pixels")
-        return most if free is None else max(min(most, free // wanted), 1)
+        wanted = images * functions[use]
+        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
+        return wanted
+
+    def fit(self, *args, **kwargs):
+        """As every detector's; refused where there is no memory for one image.
+
+        Raises:
+            InputError: if there is not.
+        """
+        self._require_memory([self.image_size])
+        return super().fit(*args, **kwargs)
 
     # -------------------------------------------------------------------- localisation
 
@@ -729,24 +772,24 @@ class OverFeat(Detector):
         Raises:
             InputError: as `detect`.
         """
-        if views not in ("scales", "ten"):
-            raise InputError(f"views wants scales or ten, not {views!r}.")
-        scales = self._checked_scales(scales)
-        self._images_at_once(scales, 1)
         found = []
         for where, image in each_image(images):
-            image = read_image(image, where)
-            if views == "ten":
-                votes = voting.vote_views(self._seen, image, self.layout.window)
-            else:
-                sizes = sizes_for(scales, *image.shape[:2])
-                if image.shape[0] > image.shape[1]:  # the vote will swap them
-                    sizes = tuple(size[::-1] for size in sizes)
-                votes = voting.vote_scales(self._seen, image, sizes, flip=flips)
-            labels = np.argsort(-votes, kind="stable")[:top].astype("int32")
-            names = [self.class_names[label] for label in labels]
-            found.append(Classification(names, votes[labels], labels))
+            votes = self.vote(read_image(image, where), views, scales=scales, flips=flips)
+            found.append(voting.ranked(votes, self.class_names, top))
         return found
+
+    def vote(self, image, views="scales", *, scales=None, flips=True) -> np.ndarray:
+        """The scores (K,) of one image (H, W, 3), 0..255; arguments and errors as of `classify`."""
+        if views not in ("scales", "ten"):
+            raise InputError(f"views wants scales or ten, not {views!r}.")
+        if views == "ten":
+            return voting.vote_views(self._seen, image, self.layout.window)
+        scales = self._checked_scales(scales)
+        self._require_memory(scales, 2 if flips else 1)
+        sizes = sizes_for(scales, *image.shape[:2])
+        if image.shape[0] > image.shape[1]:  # the vote will swap them
+            sizes = tuple(size[::-1] for size in sizes)
+        return voting.vote_scales(self._seen, image, sizes, flip=flips)
 
     def _seen(self, images):
         """(B, h, w, K) probabilities of images (B, H, W, 3)."""
@@ -815,3 +858,9 @@ def _checked_merge(merge):
     if merge not in MERGES:
         raise InputError(f"merge wants one of {', '.join(MERGES)}, not {merge!r}.")
     return merge
+
+
+def _checked_overlap(overlap):
+    if not 0 <= overlap <= 1:
+        raise InputError(f"iou_threshold wants an overlap in 0..1, not {overlap!r}.")
+    return overlap

@@ -11,6 +11,7 @@ from keras import ops
 from kerasdet import memory
 from kerasdet.classifier import Classifier
 from kerasdet.compiling import compiled
+from kerasdet.data.epochs import planned
 from kerasdet.detectors.overfeat import OverFeat, threshold_of
 from kerasdet.errors import InputError
 from kerasdet.images import warp
@@ -611,6 +612,19 @@ def test_what_is_smaller_than_the_window_is_refused_in_one_sentence(model):
     assert model.detect(noise(5, 9, 3))[0].boxes.shape[1] == 4  # a photo may be of any size
 
 
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_sizes_of_training_below_the_window_are_refused_before_it_starts(kind):
+    made = small.overfeat()
+    if kind == "classifier":
+        made = Classifier(num_classes=3, network=small.OVERFEAT, stddev=None)
+    settings = {"multi_scale_every": 1, "shard": None}
+    assert planned(made, 1, multi_scale=(64, 48), **settings).sizes == ((64, 64), (48, 48))
+    with pytest.raises(
+        InputError, match="windows of 48x48 pixels, and an image of 40x40 has no room"
+    ):
+        planned(made, 1, multi_scale=(64, 40), **settings)
+
+
 @pytest.mark.parametrize("scales", [(), 64, "all", [64.5], [(64, 96, 3)], [(0, 64)]])
 def test_scales_that_are_none_are_refused(scales, model):
     with pytest.raises(InputError, match=r"scales wants|image_size wants"):
@@ -627,11 +641,35 @@ def test_scales_that_are_none_are_refused(scales, model):
         ({"classes_per_scale": 0}, "classes_per_scale wants a number from 1 on, not 0"),
         ({"resize": "letterbox"}, "warps photos to its scales, not by 'letterbox'"),
         ({"box_hidden": (8,)}, "box_hidden wants two numbers of channels"),
+        ({"width": 0}, "positive width and dropout in 0..1, not 0 and 0.0"),
+        ({"width": -1}, "positive width and dropout in 0..1, not -1 and 0.0"),
+        ({"dropout": 1.0}, "positive width and dropout in 0..1, not 1.0 and 1.0"),
+        ({"scales": (60, 80)}, r"\[\(60, 80\)\] for one size, \[\(60, 60\), \(80, 80\)\] for two"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         small.overfeat(**arguments)
+
+
+@pytest.mark.parametrize("overlap", [-1.0, -0.1, 1.1, float("nan")])
+def test_an_overlap_that_is_none_is_refused(overlap, model):
+    for look in (
+        lambda: model.detect(noise(64, 96, 3), iou_threshold=overlap),
+        lambda: model.decode(raw(model, noise(1, 64, 96, 3)), iou_threshold=overlap),
+    ):
+        with pytest.raises(InputError, match=f"wants an overlap in 0..1, not {overlap}"):
+            look()
+
+
+def test_an_image_without_room_for_a_window_is_refused_by_that_sentence_alone(model):
+    classifier = Classifier(num_classes=3, network=small.OVERFEAT, stddev=None, name="overfeat")
+    for network in (model, classifier):
+        with pytest.raises(InputError) as refused:
+            network(noise(1, 40, 96, 3))
+        assert str(refused.value).lower() == (
+            "overfeat looks at windows of 48x48 pixels, and an image of 40x96 has no room for one."
+        )
 
 
 def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take_it(
@@ -641,15 +679,16 @@ def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take
 
     Each of the four offsets has 125,000 cells a side, and 5 fewer outputs.
     """
-    wanted = 2 * 4 * (125_000 - 5) ** 2 * 64 * 4 / 2**30
+    wanted = 3 * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4 / 2**30
     photo = noise(64, 96, 3)
-    for look in (model.detect, model.localise, model.classify):
+    for look, images in ((model.detect, 1), (model.localise, 1), (model.classify, 2)):
         with pytest.raises(
-            InputError, match=rf"1000000x1000000 pixels wants at least {wanted:.1f} GiB .* are free"
+            InputError,
+            match=rf"1000000x1000000 pixels wants about {images * wanted:.1f} GiB .* are free",
         ):
             look(photo, scales=[(64, 96), (1_000_000, 1_000_000)])
     monkeypatch.setattr(memory, "available", lambda: 40_000)
-    with pytest.raises(InputError, match=r"64x96 pixels wants at least 0 MiB .* 0 MiB are free"):
+    with pytest.raises(InputError, match=r"64x96 pixels wants about 0 MiB .* 0 MiB are free"):
         model.detect(photo)
 
 

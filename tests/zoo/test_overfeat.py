@@ -1,18 +1,23 @@
 """OverFeat's builders: what is loaded from raw floats, from a classifier and from a detector."""
 
+import inspect
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from kerasdet import zoo
 from kerasdet.classes import VOC_NAMES
 from kerasdet.classifier import Classifier
-from kerasdet.detectors.overfeat import OverFeat
+from kerasdet.detectors.overfeat import MERGES, OverFeat, threshold_of
 from kerasdet.errors import InputError
 from kerasdet.weights import overfeat_file
 from kerasdet.weights.maps import overfeat as weights_map
 from kerasdet.zoo import overfeat, pretrained
 
 WIDTH = 1 / 64
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def assert_same(layer, one, other):
@@ -140,3 +145,27 @@ def test_both_networks_are_in_one_archive():
     one, other = (pretrained.find(f"overfeat_{name}").source for name in ("fast", "accurate"))
     assert one._replace(member=None) == other._replace(member=None)
     assert (one.member, other.member) == ("net_weight_0", "net_weight_1")
+
+
+def test_the_card_says_of_every_choice_of_ours_what_was_chosen_and_why():
+    card = (ROOT / "zoo" / "overfeat_fast_imagenet" / "card.md").read_text()
+    rows = [line[2:-2].split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 12
+    assert all(len(row) == 3 and all(map(str.strip, row)) for row in rows)
+    chosen = dict(re.findall(r"`(\w+)=([\d.]+)`", " ".join(row[1] for row in rows)))
+    defaults = inspect.signature(OverFeat).parameters
+    assert {name: float(value) for name, value in chosen.items()} == {
+        name: defaults[name].default
+        for name in (
+            "box_weight",
+            "classes_per_scale",
+            "smallest",
+            "part",
+            "worst_negatives",
+            "random_negatives",
+        )
+    }
+    assert f" {threshold_of(MERGES['greedy']):.2f}: " in card
+    for other in ("overfeat_accurate_imagenet", "overfeat_shapes"):
+        link = "(../overfeat_fast_imagenet/card.md#what-the-paper-does-not-say)"
+        assert link in (ROOT / "zoo" / other / "card.md").read_text()
