@@ -103,7 +103,7 @@ def _checked_sizes(model: Any, multi_scale: Sequence[int]) -> tuple[tuple[int, i
         which = f"multiples of {stride}" if stride > 1 else "whole numbers above 0"
         raise InputError(f"multi_scale wants sizes in pixels, {which}, not {multi_scale}")
     # The model may want more of a size, as OverFeat does: room for one of its windows.
-    checked = getattr(model, "_checked_size", tuple)
+    checked: Any = getattr(model, "_checked_size", tuple)
     return tuple(checked((int(side), int(side))) for side in sides)
 
 

@@ -30,7 +30,8 @@ def hang_on_rounding(model, scales, images, options) -> bool:
     if getattr(model, "merge", None) != "greedy":
         return False
     random = np.random.default_rng(0)
-    one, other = [], []
+    one: list[Detections] = []
+    other: list[Detections] = []
     for image in images:
         every = model._every([image.astype("float32")], sizes_for(scales, *image.shape[:2]))
         nudge = random.uniform(-_ROUNDING, _ROUNDING, every.boxes.shape).astype("float32")
