@@ -610,6 +610,16 @@ class OverFeat(Detector):
 
     def _found(self, images, sizes, settings, rows):
         """Detections in images that are looked at in the same sizes; `rows`: of a padded batch."""
+        padded = map(
+            ops.convert_to_numpy, self._combined(self._every(images, sizes, rows), **settings)
+        )
+        found = []
+        for image, *one in zip(images, *padded, strict=False):
+            found.append(self._named(Detections(*one), image.shape))
+        return found
+
+    def _every(self, images, sizes, rows=0):
+        """Candidates of all sizes, in the photos' pixels."""
         parts = []
         for size in sizes:
             batch = np.stack([warp(image, size) for image in images])
@@ -621,12 +631,7 @@ class OverFeat(Detector):
             for i, image in enumerate(images):
                 scale[i] = _to_source(size, image.shape[:2])
             parts.append(Candidates(boxes * scale, scores, labels))
-        every = Candidates(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
-        padded = map(ops.convert_to_numpy, self._combined(every, **settings))
-        found = []
-        for image, *one in zip(images, *padded, strict=False):
-            found.append(self._named(Detections(*one), image.shape))
-        return found
+        return Candidates(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
     def _named(self, padded, shape):
         """Trims one image's rows and cuts its boxes at the image's edges."""

@@ -81,6 +81,12 @@ def difference(
     return Difference(len(expected), total, pixels, score, unmatched)
 
 
+def agrees(measured: Difference, tolerance: Tolerance) -> bool:
+    """Whether a difference is no more than is allowed."""
+    within = measured.pixels <= tolerance.pixels and measured.score <= tolerance.score
+    return within and measured.unmatched <= tolerance.unmatched * measured.detections
+
+
 def require_same(measured: Difference, tolerance: Tolerance, what: str) -> None:
     """Raises where a copy differs by more than rounding.
 
@@ -92,8 +98,7 @@ def require_same(measured: Difference, tolerance: Tolerance, what: str) -> None:
     Raises:
         KerasdetError: saying by how much.
     """
-    within = measured.pixels <= tolerance.pixels and measured.score <= tolerance.score
-    if not within or measured.unmatched > tolerance.unmatched * measured.detections:
+    if not agrees(measured, tolerance):
         raise KerasdetError(
             f"{what} does not find what the model finds and was removed; they differ: {measured}. "
             f"Allowed: {tolerance.pixels:g} px, {tolerance.score:g} of score, "

@@ -11,6 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasdet import export
+from kerasdet.errors import KerasdetError
+from kerasdet.export import scales_graph, ties
+from kerasdet.export.inputs import Options
 from tests import small
 from tests.detectors.test_overfeat import shaken
 from tests.export.models import NAMES
@@ -108,3 +111,39 @@ def test_other_formats_look_at_one_scale(format, merge, tmp_path):
     report = export.export(detector(merge=merge), file, format, **SETTINGS)
     assert report.difference.detections > 5
     assert report.difference.pixels < 0.01
+
+
+def test_where_the_merge_hangs_on_rounding_candidates_are_compared(tmp_path):
+    """Untrained, its boxes are the windows themselves, whose pairs match alike."""
+    keras.utils.set_random_seed(0)
+    model = small.overfeat(class_names=NAMES, stddev=0.01, scales=SCALES)
+    report = export.export(model, tmp_path / "ties", serving=False)
+    windows = sum(
+        model.layout.output_side(height) * model.layout.output_side(width)
+        for height, width in SCALES
+    )
+    # Each of two images alone, and both together.
+    assert report.difference.detections == 4 * windows * len(NAMES)
+    assert report.difference.unmatched == 0
+    assert model.merge == "greedy"
+
+
+def test_a_copy_of_other_candidates_is_refused_where_the_merge_hangs_on_rounding(
+    tmp_path, monkeypatch
+):
+    keras.utils.set_random_seed(0)
+    model = small.overfeat(class_names=NAMES, stddev=0.01, scales=SCALES)
+    right = scales_graph._candidates
+
+    def moved(*arguments):
+        found = right(*arguments)
+        return found._replace(boxes=found.boxes + 0.2)
+
+    monkeypatch.setattr(scales_graph, "_candidates", moved)
+    with pytest.raises(KerasdetError, match="does not find what the model finds"):
+        export.export(model, tmp_path / "ties", serving=False)
+
+
+def test_what_a_trained_merge_finds_does_not_hang_on_rounding(model, photos):
+    options = Options(SETTINGS | {"iou_threshold": None}, False, None, export.Tolerance())
+    assert not ties.hang_on_rounding(model, SCALES, photos, options)
