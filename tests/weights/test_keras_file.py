@@ -14,7 +14,7 @@ from tests import small
 def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path):
     path = tmp_path / "other.weights.h5"
     small.overfeat().save_weights(path)
-    with pytest.raises(InputError, match="does not hold the weights of ssd with 3") as caught:
+    with pytest.raises(InputError, match=r"does not hold the weights of ssd\w* with 3") as caught:
         keras_file.load(small.ssd(), path)
     assert len(str(caught.value)) < 500
     with pytest.raises(InputError, match="there is no"):
