@@ -1,7 +1,7 @@
-"""A small Fast R-CNN on the built-in shapes, with Selective Search: minutes on a laptop, no download.
+r"""A small Fast R-CNN on the built-in shapes, with Selective Search: minutes on a laptop, no download.
 
     kerasdet train zoo/fast_rcnn_shapes/recipe.py
-    kerasdet evaluate runs/fast_rcnn_shapes-1 --regions selective_search \\
+    kerasdet evaluate runs/fast_rcnn_shapes-1 --regions selective_search \
         --data 'shapes:test?count=300&size=128&objects=4'
 
 Expect: see result.json beside this file. The regions are found as the images come, in the first epoch,
