@@ -16,8 +16,8 @@ PEAK = 3
 """What a pass takes at its peak, in units of its two largest layer outputs together.
 
 Their padded and transposed copies live at the same time. Measured on two CPU threads by `python
-tools/peak_memory.py fast 0.25 SIDE`: 2.9, 2.8 and 2.9 times at sides of 1000, 2000 and 3000 pixels, and
-of `accurate 0.25 1500` 2.2 times. A wide network takes more on small images, by copies of its weights.
+tools/peak_memory.py fast 0.25 SIDE`: 2.7, 2.8 and 2.8 times at sides of 1000, 2000 and 3000 pixels, and
+of `accurate 0.25 1500` 2.2 times. At full width it is more on images of 700 to 1000 pixels, about 10.
 """
 
 
