@@ -48,6 +48,8 @@ class WordTreeSoftmax(keras.layers.Layer):
     def __init__(self, tree, *, absolute=False, log=False, **kwargs):
         kwargs.setdefault("dtype", "float32")  # half precision does not sum to one
         super().__init__(**kwargs)
+        # XLA has no kernel for TensorFlow's SegmentSum: on a GPU Keras is not to compile by itself.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
         self.tree = tree if isinstance(tree, WordTree) else WordTree.from_config(tree)
         self.absolute = absolute
         self.log = log

@@ -1,6 +1,7 @@
 """What every detector promises, whatever its paper; one row of the table for each."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import keras
@@ -160,6 +161,19 @@ def test_a_batch_without_objects_has_a_finite_loss_and_gradient(contract):
     logs = detector.train_on_batch(*contract.batch(small.no_objects()), return_dict=True)
     assert all(np.isfinite(value) for value in logs.values())
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in detector.variables)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles")
+def test_it_trains_where_keras_compiles_it_with_xla(contract, monkeypatch):
+    """As Keras does by itself where TensorFlow has a GPU."""
+    machine = [SimpleNamespace(device_type="CPU"), SimpleNamespace(device_type="GPU")]
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda *kind: machine)
+    detector = contract.build()
+    detector.compile(keras.optimizers.SGD(1e-3))
+    assert detector.jit_compile
+    logs = detector.train_on_batch(*contract.batch(small.four_images()), return_dict=True)
+    assert all(np.isfinite(value) for value in logs.values())
 
 
 def test_it_learns_four_images_by_heart(contract, overfitted):

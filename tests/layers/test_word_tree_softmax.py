@@ -1,6 +1,7 @@
 """Probabilities in a tree against loops over its groups and paths, on the real tree and a small one."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -50,6 +51,18 @@ def far_apart(tree):
     logits[..., middle:] -= 300
     logits[0, ..., tree.group_offsets[-1] :] -= 3000
     return logits
+
+
+def test_a_model_with_it_predicts_where_keras_would_compile_others_with_xla(monkeypatch):
+    """As on a GPU with TensorFlow: XLA has no kernel for one of its operations."""
+    if keras.backend.backend() == "tensorflow":
+        machine = [SimpleNamespace(device_type="CPU"), SimpleNamespace(device_type="GPU")]
+        monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda *kind: machine)
+    inputs = keras.Input((5, len(TREE)))
+    model = keras.Model(inputs, WordTreeSoftmax(TREE)(inputs))
+    model.compile()
+    logits = logits_of(TREE, 2, 5)
+    np.testing.assert_allclose(model.predict(logits, verbose=0), loop(logits, TREE), atol=1e-6)
 
 
 # ---------------------------------------------------------------------- given the parent
