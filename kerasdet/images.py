@@ -36,11 +36,11 @@ def read_image(image, where="the image") -> np.ndarray:
 
         try:
             with Image.open(image) as opened:
-                return np.asarray(opened.convert("RGB"))
+                image = _pixels(opened)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(f"Wanted an image file for {where}, but {image}: {error}.") from error
     if hasattr(image, "convert"):
-        image = image.convert("RGB")
+        image = _pixels(image)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -65,6 +65,20 @@ def read_image(image, where="the image") -> np.ndarray:
             "scale an image of more than 8 bits down first."
         )
     return array[..., :3]
+
+
+def _pixels(image) -> np.ndarray:
+    """Of a PIL image: uint8 (H, W, 3), or (H, W) of numbers that may not be 0..255.
+
+    Grey of 16 bits becomes 8 by its high byte, as libpng does with colours of 16; of Pillow's
+    `convert` all above 255 would be white.
+    """
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype("uint8")
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):  # of any range
+        return np.asarray(image)
+    return np.asarray(image.convert("RGB"))
 
 
 def each_image(images) -> list[tuple[str, Any]]:

@@ -143,31 +143,49 @@ def open_run(run):
     raise InputError(f"{run} holds no weights yet: its first epoch has not ended.")
 
 
+_BACKUP = ("latest.weights.h5", "training_metadata.json")  # in the order Keras writes them
+
+
 def epochs_done(run: Path) -> int:
     """Epochs whose end the backup holds.
+
+    If the run was killed while Keras wrote the backup, the one before is put back in its place.
 
     Raises:
         InputError: if there is no backup to go on from.
     """
-    done = read_json(
-        run / "backup" / "training_metadata.json", "a run's backup, made by its first epoch"
-    )
-    if not _is_hdf5(run / "backup" / "latest.weights.h5") or not isinstance(done.get("epoch"), int):
+    weights, progress = (run / "backup" / name for name in _BACKUP)
+    if not weights.exists() and not progress.exists():
         raise InputError(
-            f"The backup in {run / 'backup'} is not whole, so the run cannot be resumed."
+            f"Wanted a run's backup, made by its first epoch, but there is no {weights}."
         )
-    return done["epoch"]
+    latest, before = _backup(run), _backup(run, ".bkp")
+    # New weights beside what was written of the ones before: killed between the two files.
+    torn = before is not None and latest is not None and latest[0] == before[0] != latest[1]
+    torn = torn and latest[1] != before[1]
+    if latest is None or torn:
+        if before is None:
+            raise InputError(
+                f"The backup in {run / 'backup'} is not whole, so the run cannot be resumed."
+            )
+        for name in _BACKUP:
+            shutil.copyfile(run / "backup" / f"{name}.bkp", run / "backup" / name)
+        latest = before
+    return latest[0]
 
 
-def _is_hdf5(path) -> bool:
-    """Whether a file is there that HDF5 opens, which it does not if the file was cut short."""
+def _backup(run: Path, suffix="") -> tuple[int, int] | None:
+    """Epochs by the one file of a backup, and optimizer's steps by the other; None if one is cut short."""
     import h5py
 
+    weights, progress = (run / "backup" / f"{name}{suffix}" for name in _BACKUP)
     try:
-        h5py.File(path).close()
-    except OSError:
-        return False
-    return True
+        epoch = json.loads(progress.read_text("utf-8"))["epoch"]
+        with h5py.File(weights) as file:
+            steps = int(file["optimizer/vars/0"][()])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (epoch, steps) if isinstance(epoch, int) else None
 
 
 def read_json(path: Path, what: str) -> dict:

@@ -12,7 +12,7 @@ import keras
 
 from kerasdet import data, runs
 from kerasdet.classifier import Classifier
-from kerasdet.data.example import without_warnings
+from kerasdet.data.example import UNREADABLE_IMAGE, without_warnings
 from kerasdet.data.joining import first
 from kerasdet.data.progress import track
 from kerasdet.data.proposal_cache import METHODS, Method
@@ -121,6 +121,8 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     examples = _load(load, recipe.train, data_dir, strict)
     images = _load(load_images, recipe.classification_train, data_dir, strict)
     val = _load(load, recipe.val, data_dir, strict)
+    if not recipe.classifies:
+        _check_countable(val)
     problems = {
         name: (
             each.problems,
@@ -284,7 +286,30 @@ def _load(load, specs, data_dir, strict):
     if not specs:
         return None
     loaded = [load(spec, strict=strict) for spec in _filled_in_all(specs, data_dir)]
-    return loaded[0] if len(loaded) == 1 else data.join(*loaded)
+    examples = loaded[0] if len(loaded) == 1 else data.join(*loaded)
+    _check_readable(examples)
+    return examples
+
+
+def _check_readable(examples):
+    """That one image can be read; of none at all the batches would be looked for without end."""
+    with without_warnings():
+        if any(True for _ in examples.take(1)):
+            return
+    lost = [problem for problem in examples.problems if problem.rule == UNREADABLE_IMAGE]
+    first_lost = f", the first {lost[0].file}: {lost[0].value}" if lost else ""
+    raise InputError(f"None of the images of {examples.name} can be read{first_lost}.")
+
+
+def _check_countable(val):
+    """That the other data has an object to find, before an epoch is trained, as far as is known."""
+    records = getattr(val, "records", None)
+    if records is None or any((~(r.difficult | r.crowd)).any() for r in records):
+        return
+    raise InputError(
+        f"No image of {val.name} has an object to find, difficult ones and crowds aside: nothing "
+        "could be measured on it."
+    )
 
 
 def _words(specs, data_dir) -> str:

@@ -107,8 +107,39 @@ def test_a_run_that_lost_a_file_says_which(whole_run, tmp_path, lost):
     run = tmp_path / "run"
     shutil.copytree(whole_run, run)
     (run / lost).unlink()
+    for before in (run / "backup").glob("*.bkp"):  # else it goes on from the one before
+        before.unlink()
     with pytest.raises(InputError, match=r"config\.json|backup"):
         training.resume(run, epochs=5)
+
+
+def killed_while_it_wrote(run, folder, *, weights, progress):
+    """A copy of a run after its second epoch, killed when so much of the third backup was there."""
+    shutil.copytree(run, folder)
+    backup = folder / "backup"
+    third = {name: (backup / name).read_bytes() for name in runs._BACKUP}
+    for name in runs._BACKUP:  # as Keras begins: the second is copied
+        shutil.copyfile(backup / f"{name}.bkp", backup / name)
+    for name, share in zip(runs._BACKUP, (weights, progress), strict=True):
+        if share is not None:
+            (backup / name).write_bytes(third[name][: int(share * len(third[name]))])
+    return folder
+
+
+@pytest.mark.parametrize(("weights", "progress"), [(0.9, None), (1, None), (1, 0.5), (1, 0)])
+def test_a_run_killed_while_its_backup_was_written_goes_on_from_the_one_before(
+    whole_run, tmp_path, weights, progress
+):
+    run = killed_while_it_wrote(whole_run, tmp_path / "run", weights=weights, progress=progress)
+    training.resume(run)
+    for row, expected in zip(metrics(run), metrics(whole_run), strict=True):
+        assert row == pytest.approx(expected, rel=2e-4, nan_ok=True)
+
+
+def test_a_backup_written_to_its_end_counts(whole_run, tmp_path):
+    run = killed_while_it_wrote(whole_run, tmp_path / "run", weights=1, progress=1)
+    with pytest.raises(InputError, match="has all its 3 epochs"):
+        training.resume(run)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -170,6 +201,40 @@ def test_what_is_wrong_with_the_data_is_said_before_training_and_what_came_up_af
     assert after.count(f"train: 1 image that cannot be read (c.png){listed % 't'}") == 1
     assert after.count(f"val: 1 image that cannot be read (e.png){listed % 'v'}") == 1
     assert not [r for r in caplog.records if "unreadable" in r.message], "they break the bar"
+
+
+def truncated_photos(root):
+    folder = voc_folder(
+        root,
+        {stem: voc_xml([("dog", 5, 9, 41, 50)], (64, 64)) for stem in "ab"},
+        {"t": "ab"},
+        (64, 64),
+    )
+    for image in (folder / "JPEGImages").iterdir():
+        image.write_bytes(image.read_bytes()[:60])
+    return folder
+
+
+@pytest.mark.parametrize("broken", ["train", "val"])
+def test_data_of_which_no_image_can_be_read_is_refused_before_anything_is_written(tmp_path, broken):
+    folder = truncated_photos(tmp_path / "d")
+    recipe = training.replaced(runs.read_recipe(TINY), {broken: f"voc:{folder}:t"})
+    with pytest.raises(
+        InputError, match=r"None of the images of voc:.* can be read, the first .*a\.png"
+    ):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_val_data_in_which_nothing_counts_is_refused_before_an_epoch_is_trained(tmp_path):
+    xml = voc_xml([("dog", 5, 9, 41, 50)], (64, 64))
+    xml = xml.replace("<difficult>0</difficult>", "<difficult>1</difficult>")
+    assert "<difficult>1" in xml
+    folder = voc_folder(tmp_path / "d", {"a": xml}, {"v": "a"}, size=(64, 64))
+    recipe = training.replaced(runs.read_recipe(TINY), {"val": f"voc:{folder}:v"})
+    with pytest.raises(InputError, match=r"No image of voc:.* has an object to find"):
+        training.train(recipe, output=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_of_good_data_nothing_is_said(tmp_path, capsys):

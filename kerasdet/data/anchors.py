@@ -134,7 +134,8 @@ class Clusters:
         curve, boxes = figure.subplots(1, 2)
         self._draw_curve(curve)
         self._draw_boxes(boxes)
-        figure.suptitle(f"{self.name}: dimension clusters of {len(self.sizes)} boxes", fontsize=12)
+        name = self.name.replace("$", r"\$")  # between two of them would be a formula
+        figure.suptitle(f"{name}: dimension clusters of {len(self.sizes)} boxes", fontsize=12)
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from kerasdet.images import read_image
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 # An image with more pixels is refused, whatever its header says: Pillow's own bound (a quarter of
@@ -79,7 +81,7 @@ def _decode_with_pillow(data: Any) -> np.ndarray:
         pixels = image.width * image.height
         if pixels > min(_MAX_PIXELS, _MAX_PIXELS_PER_BYTE * len(data)):
             raise ValueError(f"the image claims {image.width}x{image.height} pixels")
-        return np.asarray(image.convert("RGB"), np.uint8)
+        return np.asarray(read_image(image), np.uint8)
 
 
 def header_size(path: str | Path) -> tuple[int, int]:
@@ -104,8 +106,8 @@ def fault_of(data: bytes) -> str:
     except Exception as tensorflow_error:
         try:
             with Image.open(io.BytesIO(data)) as image:
-                image.load()
-        except Exception as error:  # Pillow's words are the plainer ones
+                read_image(image)
+        except Exception as error:  # in plainer words
             return _one_line(error)
         return _one_line(tensorflow_error)
     return ""

@@ -144,8 +144,12 @@ def batched(
             .batch(plan.batch_size, drop_remainder=plan.drop_remainder)
         )
 
+    def full_epoch(epoch):  # of images of which none can be read, the next would be tried for ever
+        return one_epoch(epoch).apply(tf.data.experimental.assert_cardinality(steps))
+
     if plan.repeat:
-        batches = tf.data.Dataset.range(plan.first_epoch, 2**63 - 1).flat_map(one_epoch)
+        epoch_of = one_epoch if steps is None else full_epoch
+        batches = tf.data.Dataset.range(plan.first_epoch, 2**63 - 1).flat_map(epoch_of)
     elif drawn or plan.sizes:
         batches = _next_epoch(plan.first_epoch).flat_map(one_epoch)
     else:

@@ -145,7 +145,8 @@ def _from_yaml(file: Path, split: str) -> tuple[list[_Image], list[str]]:
     roots = [file.parent / root] if isinstance(root, str) else []
     images: list[_Image] = []
     for place in places:
-        images += _at(_place(file, place, [*roots, file.parent]), file.parent)
+        folders = [*roots, file.parent]
+        images += _at(_place(file, place, folders), folders)
     return sorted(images, key=lambda image: image.path.as_posix()), [str(name) for name in names]
 
 
@@ -176,7 +177,8 @@ def _place(file: Path, place: str, roots: Sequence[Path]) -> Path:
     )
 
 
-def _at(place: Path, root: Path) -> list[_Image]:
+def _at(place: Path, roots: Sequence[Path]) -> list[_Image]:
+    """The images of a folder, or of a list whose lines count from the list or from the first root."""
     if place.is_dir():
         return _in_folder(place, None)
     images = []
@@ -185,7 +187,7 @@ def _at(place: Path, root: Path) -> list[_Image]:
     except (OSError, ValueError) as error:
         raise InputError(f"{place} is neither a folder nor a list of images") from error
     for line in filter(None, map(str.strip, lines)):
-        path = place.parent / line if line.startswith("./") else root / line
+        path = place.parent / line if line.startswith("./") else roots[0] / line
         images.append(_Image(path, _label_of(path), os.path.splitext(path.name)[0]))
     return images
 

@@ -116,10 +116,13 @@ class Evaluation:
 
     def table(self) -> Table:
         """A Rich table, one row a class and the means below."""
+        from rich.markup import escape
         from rich.table import Table
 
         columns = list(self.classes[0].metrics)
-        table = Table(title=self.data or None, caption=self.summary(), show_footer=True)
+        table = Table(
+            title=escape(self.data) or None, caption=escape(self.summary()), show_footer=True
+        )
         table.add_column("class", footer="mean")
         table.add_column("objects", justify="right", footer=str(self.to_dict()["objects"]))
         table.add_column("detections", justify="right", footer=str(self.to_dict()["detections"]))
@@ -127,7 +130,7 @@ class Evaluation:
             table.add_column(name, justify="right", footer=_percent(self.metrics[name]))
         for one in self.classes:
             numbers = (_percent(one.metrics[name]) for name in columns)
-            table.add_row(one.name, str(one.objects), str(one.detections), *numbers)
+            table.add_row(escape(one.name), str(one.objects), str(one.detections), *numbers)
         return table
 
     def summary(self) -> str:

@@ -16,6 +16,7 @@ from kerasdet.errors import InputError
 from kerasdet.evaluation.evaluation import ClassResult, Evaluation
 from kerasdet.evaluation.inputs import numpy_examples, text
 from kerasdet.evaluation.mistakes import KINDS, Mistake, count_mistakes, find_mistakes
+from kerasdet.images import read_image
 
 _TRUTH: visualize.Color = (64, 224, 96)
 _FOUND: visualize.Color = (255, 64, 64)
@@ -68,7 +69,8 @@ def plot_precision_recall(evaluation: Evaluation, path: str | Path) -> Path:
         figure.supylabel("precision")
     mean = evaluation.metrics["AP50"]
     name = f"{evaluation.data}: " if evaluation.data else ""
-    figure.suptitle(f"{name}AP50 {100 * mean:.1f} ({len(results)} classes)", fontsize=12)
+    title = f"{_plain(name)}AP50 {100 * mean:.1f} ({len(results)} classes)"
+    figure.suptitle(title, fontsize=12)
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def _one_axes(axes: Any, results: Sequence[tuple[int, ClassResult]]) -> None:
     for label, one in results:
         color = _darker(visualize.class_color(label))
         recall, precision = _stairs(one)
-        entry = f"{one.name}  {100 * one.metrics['AP50']:.1f}"
+        entry = f"{_plain(one.name)}  {100 * one.metrics['AP50']:.1f}"
         best = _best_f1(one)
         if best is not None:
             entry += f"  (F1 {best[1]:.2f} at {one.scores[best[0]]:.2f})"
@@ -185,9 +187,15 @@ def _panels(axes: np.ndarray, results: Sequence[tuple[int, ClassResult]]) -> Non
         if best is not None:
             panel.plot(one.recall[best[0]], one.precision[best[0]], "o", color=color, ms=3)
         panel.set(xlim=(0, 1.02), ylim=(0, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        panel.set_title(f"{one.name}  {100 * one.metrics['AP50']:.0f}", fontsize=8.5, pad=3)
+        title = f"{_plain(one.name)}  {100 * one.metrics['AP50']:.0f}"
+        panel.set_title(title, fontsize=8.5, pad=3)
         panel.tick_params(labelsize=7)
         panel.grid(alpha=0.25)
+
+
+def _plain(name: str) -> str:
+    """For matplotlib, which reads what stands between two dollars as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _stairs(one: ClassResult) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +282,7 @@ def _from_file(path: str, size: tuple[int, int]) -> np.ndarray | None:
         with Image.open(path) as picture:
             if (picture.height, picture.width) != size:  # before any pixel is decoded
                 return None
-            return np.asarray(picture.convert("RGB"))
+            return read_image(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

@@ -97,6 +97,10 @@ def _version_number(base, version, overwrite):
     """The number to write, checked against what is there."""
     if base.exists() and not base.is_dir():
         raise InputError(f"Wanted a folder for the SavedModel's versions, but {base} is a file.")
+    if set(str(base)) & set("[]*?"):
+        raise InputError(
+            f"TensorFlow takes [ ] * ? in a path as a pattern; name another folder than {base}."
+        )
     if (base / "saved_model.pb").exists():
         raise InputError(f"{base} is itself a SavedModel; name the folder that holds its versions.")
     if version is None:

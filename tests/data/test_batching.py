@@ -305,6 +305,18 @@ def test_number_of_batches_is_known():
     assert int(pipeline(filtered, MODEL, 4).cardinality()) == 3
 
 
+def test_where_no_image_can_be_read_there_is_an_error_and_no_endless_search(tmp_path):
+    records = [
+        make_record(
+            str(n), str(tmp_path / f"{n}.png"), height=9, width=9, rows=[Row([1, 1, 5, 5], 0)]
+        )
+        for n in range(5)
+    ]
+    lost = to_dataset(records, MODEL.class_names, Inspector(), "lost")
+    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain 3"):
+        next(iter(pipeline(lost, MODEL, 2, shuffle=True, repeat=True)))
+
+
 def test_an_image_that_cannot_be_read_does_not_shorten_an_epoch(tmp_path):
     for number in range(5):
         tf.io.write_file(str(tmp_path / f"{number}.png"), tf.io.encode_png(pixels(number)))

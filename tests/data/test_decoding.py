@@ -12,6 +12,7 @@ from kerasdet.data import decoding
 from kerasdet.data import example as ex
 from kerasdet.data.stream import to_dataset
 from kerasdet.errors import InputError
+from kerasdet.images import read_image
 from tests.data.annotation_files import elements, paint
 
 
@@ -198,3 +199,22 @@ def test_no_object_at_all_is_an_error_that_names_the_first_problem(tmp_path):
     inspector.box("a.xml", "object 1", raw=(3, 1, 2, 2), height=5, width=7)
     with pytest.raises(InputError, match=r"1 problems, the first in a\.xml, object 1: inverted"):
         to_dataset([record], "abc", inspector, "one")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_sixteen_bits_is_read_by_its_high_byte_everywhere(tmp_path, rng, suffix):
+    grey = rng.integers(0, 2**16, (7, 5)).astype("uint16")
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(grey).save(path)
+    expected = np.repeat((grey >> 8).astype("uint8")[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_image(path), expected)
+    np.testing.assert_array_equal(read_image(Image.open(path)), expected)
+    np.testing.assert_array_equal(decoding.decode_image(tf.constant(path.read_bytes())), expected)
+
+
+def test_an_image_of_numbers_in_0_to_1_says_so(tmp_path, rng):
+    path = tmp_path / "grey.tif"
+    Image.fromarray(rng.uniform(0, 1, (7, 5)).astype("float32")).save(path)
+    with pytest.raises(InputError, match=r"multiply an image in 0\.\.1 by 255"):
+        read_image(path)
+    assert "multiply an image in 0..1 by 255" in decoding.fault_of(path.read_bytes())

@@ -25,6 +25,18 @@ def test_the_box_is_what_was_painted(tmp_path):
     assert element["labels"].tolist() == [1]
 
 
+def test_lines_of_a_list_count_from_the_path_of_the_data_yaml(tmp_path):
+    root = tmp_path / "my set"
+    folders(root, {"a": "0 0.5 0.5 0.4 0.4"})
+    (root / "train.txt").write_text("images/a.png\n")
+    (tmp_path / "cfg").mkdir()
+    file = tmp_path / "cfg" / "data.yaml"
+    file.write_text('path: "../my set"\ntrain: train.txt\nnames: [cat]\n')
+    (record,) = from_yolo(file).records
+    assert record.path == str(tmp_path / "cfg" / ".." / "my set" / "images" / "a.png")
+    assert record.labels.tolist() == [0]
+
+
 def test_an_outline_gives_its_box(tmp_path):
     images, labels = folders(tmp_path, {"a": "0 0.2 0.4 0.5 0.2 0.8 0.4 0.5 1.0"})
     (record,) = from_yolo(images, labels).records

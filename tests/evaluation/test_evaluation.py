@@ -329,6 +329,18 @@ def test_prints_as_a_table_with_a_row_a_class(case):
     assert "5 images, 5 objects" in told
 
 
+def test_names_that_look_like_markup_are_printed_as_they_are(rote):
+    from rich.console import Console
+
+    names = ["[/b]", "car [parked]", "[red]"]
+    examples = [rote.example(0, boxes=[HERE], labels=[0])]
+    model = rote.RoteModel({0: [(HERE, 0.9, 0)]}, names)
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(evaluate(model, examples, class_names=names, progress=False))
+    told = console.export_text()
+    assert all(name in told for name in names)
+
+
 def test_progress_goes_to_stderr_and_only_if_wanted(case, capsys):
     model, examples = case
     evaluate(model, examples)

@@ -44,6 +44,15 @@ def test_curves_of_few_and_of_many_classes_are_drawn(rote, tmp_path):
         assert half.shape != full.shape or (half != full).any()
 
 
+@pytest.mark.parametrize("count", [3, 14])
+def test_names_that_look_like_formulas_are_drawn_as_they_are(rote, tmp_path, count):
+    names = [rf"$\foo$ {i}" for i in range(count)]
+    examples = [rote.example(i, boxes=[HERE], labels=[i]) for i in range(count)]
+    model = rote.RoteModel({0: [(HERE, 0.9, 0)]}, names)
+    result = evaluate(model, examples, class_names=names, progress=False)
+    assert pixels(plot_precision_recall(result, tmp_path / "curves.png")).std() > 5
+
+
 def test_curves_that_cannot_be_written_say_so(missed, tmp_path):
     with pytest.raises(InputError, match=r"curves\.xyz"):
         plot_precision_recall(missed[0], tmp_path / "curves.xyz")

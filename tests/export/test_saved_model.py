@@ -264,6 +264,12 @@ def test_the_next_version_stands_beside_the_older(model, tmp_path):
         export.saved_model(model, tmp_path / "ssd", version=7)
 
 
+def test_a_folder_that_tensorflow_would_take_for_a_pattern_is_refused(model, tmp_path):
+    with pytest.raises(InputError, match=r"name another folder than .*ssd \[x\]"):
+        export.saved_model(model, tmp_path / "ssd [x]")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_copy_that_finds_something_else_is_removed(model, tmp_path, monkeypatch):
     def nearest(images, size, resize):
         return tf.image.resize(tf.cast(images, tf.float32), size, method="nearest")
