@@ -261,7 +261,11 @@ def export(
         Path, typer.Argument(help="Folder (SavedModel) or file to write.", show_default=False)
     ],
     format: Annotated[
-        str, typer.Option("--format", help="saved_model, onnx or litert.")
+        str,
+        typer.Option(
+            "--format",
+            help="saved_model, onnx, litert or darknet: FILE.weights, with cfg and names beside it.",
+        ),
     ] = "saved_model",
     score: Annotated[float | None, typer.Option(help="Least score given out.")] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap that suppresses.")] = None,
@@ -272,12 +276,13 @@ def export(
     image_size: ImageSize = None,
     backend: Backend = None,
 ):
-    """Write a model for serving, and check that the copy finds what the model finds."""
+    """Write a model for serving, and check that the copy finds what the model finds; or for darknet."""
     import_quietly()
     from kerasdet import export as exporting
     from kerasdet.opening import open_model
 
-    detector = open_model(model, weights=weights, image_size=image_size)
+    classifiers = format == "darknet"
+    detector = open_model(model, weights=weights, image_size=image_size, classifiers=classifiers)
     report = exporting.export(
         detector,
         output,

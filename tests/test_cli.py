@@ -14,7 +14,7 @@ import pytest
 import typer
 from PIL import Image
 
-from kerasdet import cli, runs
+from kerasdet import cli, runs, zoo
 from kerasdet.data import forms
 from kerasdet.recipe import Recipe
 from kerasdet.suppression import Detections
@@ -230,6 +230,7 @@ def test_results_that_could_not_be_written_are_refused_before_the_work(capsys, t
         (["train", "--resume", "nowhere"], "nowhere"),
         (["data", "check", "coco:nowhere.json,nowhere/"], "nowhere"),
         (["export", "{model}", "out", "--format", "paper"], "paper"),
+        (["export", "{model}", "a.weights", "--format", "darknet"], "is no network of darknet's"),
         (["bench", "{model}", "--image-size", "128"], "64x64 alone"),
         (["detect", "{model}", ".", "--image-size", "big"], "no photos"),
     ],
@@ -243,6 +244,23 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert said in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_classifier_is_exported_for_darknet_alone(capsys, tmp_path):
+    zoo.tiny_darknet(3, image_size=64).save(tmp_path / "tiny.keras")
+    file = tmp_path / "new" / "tiny.weights"
+    code, out, _ = run(capsys, "export", tmp_path / "tiny.keras", file, "--format", "darknet")
+    assert code == 0
+    assert "tiny.cfg" in out
+    assert sorted(p.suffix for p in file.parent.iterdir()) == [
+        ".cfg",
+        ".data",
+        ".names",
+        ".weights",
+    ]
+    code, _, err = run(capsys, "export", tmp_path / "tiny.keras", tmp_path / "saved")
+    assert code == 2
+    assert "no detector" in err
 
 
 def test_wrong_use_is_exit_code_2(capsys):
