@@ -59,7 +59,11 @@ def test_files_take_their_places_together(tmp_path):
             (folder / name).write_text("whole")
         assert not (tmp_path / "new" / "a").exists()
     assert tree(tmp_path) == ["new", "new/a", "new/b"]
-    with pytest.raises(ZeroDivisionError), new_files(tmp_path / "other") as folder:
-        (folder / "a").touch()
+
+    def write_one(folder):
+        (folder / "c").touch()
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), new_files(tmp_path / "new") as folder:
+        write_one(folder)
     assert tree(tmp_path) == ["new", "new/a", "new/b"]
