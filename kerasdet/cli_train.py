@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasdet.cli_data import EVERY_FORM, import_quietly
-from kerasdet.cli_options import Backend, ImageSize, Regions, Strict, numbers
+from kerasdet.cli_options import Backend, ImageSize, Regions, Strict, Tree, numbers
 from kerasdet.data.forms import SPECS
 
 
@@ -95,6 +95,15 @@ def train(
     classification_data: Annotated[
         str | None, typer.Option(help="Images with labels alone, for joint training.")
     ] = None,
+    tree: Tree = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a WordTree: file of the nodes that the data's classes are; those of their names "
+            "if not said.",
+        ),
+    ] = None,
     regions: Regions = None,
     precision: Annotated[
         str | None,
@@ -145,6 +154,8 @@ def train(
         "image_size": sides(image_size) if image_size else None,
         "multi_scale": _sizes(multi_scale),
         "classification_train": classification_data,
+        "tree": tree,
+        "nodes": nodes,
         "regions": regions,
         "weight_decay": weight_decay,
         "precision": precision,

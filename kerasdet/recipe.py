@@ -35,6 +35,8 @@ class Recipe:
         val: data to measure on after every epoch; the best weights are chosen by it.
         classification_train: images with labels alone, for joint training of a detector with
             a WordTree (YOLO9000).
+        tree: of "yolo9000" by its name, the file of its WordTree, `{data_dir}` filled in; see
+            `kerasdet.zoo.yolo9000`. None: a tree of the data's classes, all of one level.
         nodes: file of the nodes that the classes of `train`, and without `match_names` those of
             `val`, are in the model's WordTree, a line each (`WordTree.read_map`); None: the nodes
             of their names.
@@ -84,6 +86,7 @@ class Recipe:
     train: str | Sequence[str]
     val: str | Sequence[str] | None = None
     classification_train: str | Sequence[str] | None = None
+    tree: str | None = None
     nodes: str | None = None
     detection_share: float = 0.2
     regions: str | None = None
@@ -152,6 +155,8 @@ class Recipe:
             raise InputError(
                 "pretrained goes with a model's name; a recipe's function loads its own."
             )
+        if self.tree is not None and self.model != "yolo9000":
+            raise InputError(f"tree goes with yolo9000 by its name, not with {self.model_name}.")
 
     @property
     def classifies(self) -> bool:
@@ -170,11 +175,14 @@ class Recipe:
 
         Args:
             class_names: of `train`.
-            image_names: of `classification_train`; a model by name gets a WordTree of both.
+            image_names: of `classification_train`; a model by name without a tree gets a WordTree of
+                both.
         """
         if not isinstance(self.model, str):
             return self.model(list(class_names))
         pretrained = self.pretrained if self.start_from is None else False
+        if self.tree is not None:
+            return zoo.build(self.model, tree=self.tree, pretrained=pretrained)
         if image_names is None:
             return zoo.build(self.model, class_names=class_names, pretrained=pretrained)
         tree = WordTree.joined(class_names, image_names)

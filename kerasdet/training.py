@@ -117,6 +117,8 @@ class _Job:
 
 def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     keras.utils.set_random_seed(recipe.seed)
+    if recipe.tree is not None:
+        recipe = replaced(recipe, {"tree": _filled_in(recipe.tree, data_dir, "tree is")})
     load = load_images if recipe.classifies else load_data
     examples = _load(load, recipe.train, data_dir, strict)
     images = _load(load_images, recipe.classification_train, data_dir, strict)
