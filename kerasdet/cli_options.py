@@ -36,7 +36,7 @@ Tree = Annotated[
         "--tree",
         metavar="FILE",
         help="For yolo9000 by name: its WordTree, a .tree (names in a .names of the same name beside "
-        "it) or a .json of {child: parent}; 9k.tree if not said.",
+        "it) or a .json of {child: parent}.",
     ),
 ]
 ImageSize = Annotated[

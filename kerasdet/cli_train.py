@@ -92,6 +92,14 @@ def train(
             "R-CNN photos' short sides: 480,576,688,864,1200."
         ),
     ] = None,
+    multi_scale_last: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Batches at the end that are all of the greatest size; darknet has 200.",
+            show_default="0",
+        ),
+    ] = None,
     classification_data: Annotated[
         str | None, typer.Option(help="Images with labels alone, for joint training.")
     ] = None,
@@ -153,6 +161,7 @@ def train(
         "warmup_power": warmup_power,
         "image_size": sides(image_size) if image_size else None,
         "multi_scale": _sizes(multi_scale),
+        "multi_scale_last": multi_scale_last,
         "classification_train": classification_data,
         "tree": tree,
         "nodes": nodes,

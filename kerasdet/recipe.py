@@ -60,6 +60,8 @@ class Recipe:
         image_size: side of the network's input, or (height, width), for one that takes several.
         multi_scale: sides of which another is drawn every ten batches, of Fast R-CNN photos' short
             sides; None: `image_size` alone.
+        multi_scale_last: batches at the end of a detector's training that are all of the greatest side;
+            darknet's YOLOv2 has 200.
         optimizer: "sgd" (with momentum), "adam" or "adamw".
         learning_rate: after warm-up.
         momentum: of SGD.
@@ -100,6 +102,7 @@ class Recipe:
     augment: str | Callable[..., Any] | None = "default"
     image_size: int | Sequence[int] | None = None
     multi_scale: Sequence[int] | None = None
+    multi_scale_last: int = 0
     optimizer: str = "sgd"
     learning_rate: float = 1e-3
     momentum: float = 0.9
@@ -147,6 +150,8 @@ class Recipe:
             raise InputError("warmup_power and warmup_start go with the steps and poly schedules.")
         if self.classifies and self.classification_train:
             raise InputError("classification_train is for a detector; a classifier has train.")
+        if self.multi_scale_last and (self.classifies or self.multi_scale is None):
+            raise InputError("multi_scale_last goes with the multi_scale of a detector.")
         if not 0 < self.detection_share < 1:
             raise InputError(
                 f"detection_share wants a share between 0 and 1, not {self.detection_share}."

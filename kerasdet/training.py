@@ -232,6 +232,7 @@ def _batches(recipe, model, examples, images, data_dir, first_epoch):
     if recipe.classifies:
         return data.classification_pipeline(examples, model, recipe.batch_size, **settings)
     settings["max_boxes"] = recipe.max_boxes
+    settings |= {"multi_scale_last": recipe.multi_scale_last, "epochs": recipe.epochs}
     examples = _in_labels_of(model, examples, _nodes(recipe, model, data_dir))
     if images is None:
         return data.pipeline(examples, model, recipe.batch_size, **settings)

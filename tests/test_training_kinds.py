@@ -133,6 +133,7 @@ def test_a_network_for_any_size_trains_on_several_and_is_measured_at_its_own(tmp
         augment=seen,
         image_size=(64, 96),
         multi_scale=(64, 128),
+        multi_scale_last=2,
         warmup_epochs=1,
         warmup_power=4,
         weight_decay=0.0,
@@ -144,6 +145,9 @@ def test_a_network_for_any_size_trains_on_several_and_is_measured_at_its_own(tmp
     opened = runs.open_run(run)
     assert opened.image_size == (64, 96)
     assert int(opened.images_seen) > 0, "travels with the best weights"
+    for changes in ({"multi_scale": None}, {"model": "darknet19"}):
+        with pytest.raises(InputError, match="multi_scale_last goes with the multi_scale of a det"):
+            training.replaced(recipe, {"multi_scale_last": 9, **changes})
     with pytest.raises(InputError, match="multi_scale wants a network that takes images of any"):
         training.train(
             training.replaced(recipe, {"model": one_ssd, "image_size": None, "val": None}),
