@@ -49,6 +49,7 @@ def of_cfg(path):
     ("name", "cfg"),
     [
         ("darknet19_448_imagenet", "cfg/darknet19_448.cfg"),
+        ("extraction_448_imagenet", "cfg/extraction.cfg"),
         ("extraction_imagenet", "cfg/extraction.cfg"),
         ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg"),
         ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg"),
