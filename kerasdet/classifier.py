@@ -23,6 +23,7 @@ from kerasdet.backbones import overfeat
 from kerasdet.backbones.darknet19 import darknet19 as darknet19_trunk
 from kerasdet.backbones.darknet_conv import darknet_conv
 from kerasdet.backbones.tiny_darknet import tiny_darknet as tiny_darknet_trunk
+from kerasdet.classes import named_classes
 from kerasdet.compiling import compiled
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
@@ -115,7 +116,7 @@ class Classifier(keras.Model):
         scales=None,
         **kwargs,
     ):
-        class_names = _names(num_classes, class_names)
+        class_names = named_classes("A classifier", num_classes, class_names)
         layout = _layout(network)
         if layout is None and (width, dropout, stddev) != (1.0, 0.5, 0.01):
             raise InputError(f"width, dropout and stddev are OverFeat's; {network} has none.")
@@ -534,17 +535,3 @@ def _default_scales(window):
         (round(height * window / 231), round(width * window / 231))
         for height, width in overfeat.SCALES
     )
-
-
-def _names(num_classes, class_names):
-    if num_classes is None and class_names is None:
-        raise InputError("A classifier wants num_classes or class_names.")
-    if class_names is None:
-        if not isinstance(num_classes, Integral) or num_classes < 1:
-            raise InputError(f"A classifier wants at least one class, not {num_classes!r}.")
-        return [f"class {label}" for label in range(num_classes)]
-    if not class_names or num_classes not in (None, len(class_names)):
-        raise InputError(
-            f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
-        )
-    return [str(name) for name in class_names]

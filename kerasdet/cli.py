@@ -22,6 +22,7 @@ from kerasdet.cli_options import (
     Regions,
     Scales,
     Strict,
+    Tree,
     Weights,
     numbers,
 )
@@ -51,6 +52,7 @@ def evaluate(
     data: Data,
     rule: Annotated[str, typer.Option(help=_RULES_HELP)] = "voc10",
     weights: Weights = None,
+    tree: Tree = None,
     image_size: ImageSize = None,
     classes: Classes = None,
     match_names: Annotated[
@@ -94,7 +96,9 @@ def evaluate(
         raise typer.BadParameter("--plots, --views and --match-names go with the other rules")
     for path in filter(None, (json, plots and plots / "precision_recall.png")):
         runs.check_writable(path)
-    detector = open_model(model, weights=weights, image_size=image_size, classifiers=True)
+    detector = open_model(
+        model, weights=weights, tree=tree, image_size=image_size, classifiers=True
+    )
     _check_takes_regions(detector, regions)
     set_looks(detector, scales=scales, merge=merge)
     if rule == _LOCALISATION and not hasattr(detector, "localise"):
@@ -187,6 +191,7 @@ def detect(
     output: Annotated[Path, typer.Option(help="Folder for the drawn photos.")] = Path("detections"),
     score: Score = 0.4,
     weights: Weights = None,
+    tree: Tree = None,
     image_size: ImageSize = None,
     regions: Regions = None,
     scales: Scales = None,
@@ -204,7 +209,7 @@ def detect(
     paths = photos(images)
     pictures = _pictures(output, paths)
     runs.check_writable(next(iter(pictures.values())))
-    detector = open_model(model, weights=weights, image_size=image_size)
+    detector = open_model(model, weights=weights, tree=tree, image_size=image_size)
     regions_of = _regions_of_photos(detector, regions, paths)
     set_looks(detector, scales=scales, merge=merge)
     unread = []
@@ -219,10 +224,18 @@ def detect(
         drawn = visualize.draw(image, found, class_names=detector.class_names)
         visualize.save_image(pictures[path], drawn)
         print(f"{path}: {found.count} found, drawn in {pictures[path]}")
-        for box, value, name in zip(found.boxes, found.scores, found.names, strict=True):
+        names = _paths_of(detector, found)
+        for box, value, name in zip(found.boxes, found.scores, names, strict=True):
             print(f"  {name:<16} {value:.2f}  [{', '.join(f'{edge:.0f}' for edge in box)}]")
     if unread:
         raise InputError(f"{len(unread)} of {len(paths)} photos left out: {' '.join(unread)}")
+
+
+def _paths_of(detector, found) -> list[str]:
+    """Names of what was found; of a WordTree's nodes with those above them: animal > dog > terrier."""
+    if not hasattr(detector, "tree"):
+        return found.names
+    return [" > ".join(detector.tree.path_names(label)) for label in found.labels]
 
 
 def _check_takes_regions(detector, regions):
@@ -261,7 +274,11 @@ def export(
         Path, typer.Argument(help="Folder (SavedModel) or file to write.", show_default=False)
     ],
     format: Annotated[
-        str, typer.Option("--format", help="saved_model, onnx or litert.")
+        str,
+        typer.Option(
+            "--format",
+            help="saved_model, onnx, litert or darknet: FILE.weights, with cfg and names beside it.",
+        ),
     ] = "saved_model",
     score: Annotated[float | None, typer.Option(help="Least score given out.")] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap that suppresses.")] = None,
@@ -269,15 +286,19 @@ def export(
         int | None, typer.Option(min=1, help="Rows of the outputs; the model's own if not said.")
     ] = None,
     weights: Weights = None,
+    tree: Tree = None,
     image_size: ImageSize = None,
     backend: Backend = None,
 ):
-    """Write a model for serving, and check that the copy finds what the model finds."""
+    """Write a model for serving, and check that the copy finds what the model finds; or for darknet."""
     import_quietly()
     from kerasdet import export as exporting
     from kerasdet.opening import open_model
 
-    detector = open_model(model, weights=weights, image_size=image_size)
+    classifiers = format == "darknet"
+    detector = open_model(
+        model, weights=weights, tree=tree, image_size=image_size, classifiers=classifiers
+    )
     report = exporting.export(
         detector,
         output,
@@ -326,6 +347,7 @@ def bench(
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8",
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
     weights: Weights = None,
+    tree: Tree = None,
     image_size: ImageSize = None,
     backend: Backend = None,
 ):
@@ -340,7 +362,7 @@ def bench(
     sizes = [int(number) for number in numbers(batch_sizes, "--batch-sizes") or []]
     if not sizes or min(sizes) < 1:
         raise typer.BadParameter(f"--batch-sizes wants whole numbers from 1 on, not {batch_sizes}")
-    detector = open_model(model, weights=weights, image_size=image_size)
+    detector = open_model(model, weights=weights, tree=tree, image_size=image_size)
     height, width = detector.image_size
     print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
     for size in sizes:

@@ -30,6 +30,15 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
 ]
+Tree = Annotated[
+    str | None,
+    typer.Option(
+        "--tree",
+        metavar="FILE",
+        help="For yolo9000 by name: its WordTree, a .tree (names in a .names of the same name beside "
+        "it) or a .json of {child: parent}.",
+    ),
+]
 ImageSize = Annotated[
     str | None,
     typer.Option(

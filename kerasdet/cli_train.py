@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasdet.cli_data import EVERY_FORM, import_quietly
-from kerasdet.cli_options import Backend, ImageSize, Regions, Strict, numbers
+from kerasdet.cli_options import Backend, ImageSize, Regions, Strict, Tree, numbers
 from kerasdet.data.forms import SPECS
 
 
@@ -92,8 +92,25 @@ def train(
             "R-CNN photos' short sides: 480,576,688,864,1200."
         ),
     ] = None,
+    multi_scale_last: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Batches at the end that are all of the greatest size; darknet has 200.",
+            show_default="0",
+        ),
+    ] = None,
     classification_data: Annotated[
         str | None, typer.Option(help="Images with labels alone, for joint training.")
+    ] = None,
+    tree: Tree = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a WordTree: file of the nodes that the data's classes are; those of their names "
+            "if not said.",
+        ),
     ] = None,
     regions: Regions = None,
     precision: Annotated[
@@ -144,7 +161,10 @@ def train(
         "warmup_power": warmup_power,
         "image_size": sides(image_size) if image_size else None,
         "multi_scale": _sizes(multi_scale),
+        "multi_scale_last": multi_scale_last,
         "classification_train": classification_data,
+        "tree": tree,
+        "nodes": nodes,
         "regions": regions,
         "weight_decay": weight_decay,
         "precision": precision,

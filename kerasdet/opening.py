@@ -18,6 +18,7 @@ def open_model(
     model: str,
     *,
     weights: str | None = None,
+    tree: str | None = None,
     image_size: str | None = None,
     classifiers: bool = False,
 ):
@@ -26,6 +27,7 @@ def open_model(
     Args:
         model: which; a name takes its default pretrained set unless `weights` says other.
         weights: for a name: a pretrained set's name or a weight file.
+        tree: for the name "yolo9000": the file of its WordTree.
         image_size: the side of the network's input, or "HEIGHTxWIDTH", for one that takes
             several; None: its own.
         classifiers: whether a `kerasdet.classifier.Classifier` will do too.
@@ -33,7 +35,7 @@ def open_model(
     Raises:
         InputError: if it is none of these, or its input is of one size.
     """
-    opened = _opened(model, weights)
+    opened = _opened(model, weights, tree)
     classifies = isinstance(opened, Classifier)
     if not hasattr(opened, "detect") and not (classifies and classifiers):
         raise InputError(f"{model} is a {type(opened).__name__}, which is no detector.")
@@ -79,8 +81,10 @@ def set_looks(model, *, scales: str | None = None, merge: str | None = None) -> 
         model.merge = merge
 
 
-def _opened(model, weights):
+def _opened(model, weights, tree):
     path = Path(model)
+    if tree is not None and (path.exists() or model != "yolo9000"):
+        raise InputError(f"A tree goes with yolo9000 by its name, not with {model}.")
     if path.is_dir():
         if (path / "model.json").is_file():
             return runs.open_run(path)
@@ -98,7 +102,8 @@ def _opened(model, weights):
         raise InputError(
             f"Wanted a run folder, a .keras file or a model's name; no such path: {model}."
         )
-    return zoo.build(model, pretrained=weights or True)
+    trees = {} if tree is None else {"tree": tree}
+    return zoo.build(model, pretrained=weights or True, **trees)
 
 
 def _saved(path):
@@ -130,7 +135,7 @@ def load(path):
     """
     if not Path(path).exists():
         raise InputError(f"Wanted a saved model, but there is nothing at {path}.")
-    return _opened(str(path), None)
+    return _opened(str(path), None, None)
 
 
 def default_boxes_of(model: str):

@@ -35,6 +35,8 @@ class Recipe:
         val: data to measure on after every epoch; the best weights are chosen by it.
         classification_train: images with labels alone, for joint training of a detector with
             a WordTree (YOLO9000).
+        tree: of "yolo9000" by its name, the file of its WordTree, `{data_dir}` filled in; see
+            `kerasdet.zoo.yolo9000`. None: a tree of the data's classes, all of one level.
         nodes: file of the nodes that the classes of `train`, and without `match_names` those of
             `val`, are in the model's WordTree, a line each (`WordTree.read_map`); None: the nodes
             of their names.
@@ -58,6 +60,8 @@ class Recipe:
         image_size: side of the network's input, or (height, width), for one that takes several.
         multi_scale: sides of which another is drawn every ten batches, of Fast R-CNN photos' short
             sides; None: `image_size` alone.
+        multi_scale_last: batches at the end of a detector's training that are all of the greatest side;
+            darknet's YOLOv2 has 200.
         optimizer: "sgd" (with momentum), "adam" or "adamw".
         learning_rate: after warm-up.
         momentum: of SGD.
@@ -84,6 +88,7 @@ class Recipe:
     train: str | Sequence[str]
     val: str | Sequence[str] | None = None
     classification_train: str | Sequence[str] | None = None
+    tree: str | None = None
     nodes: str | None = None
     detection_share: float = 0.2
     regions: str | None = None
@@ -97,6 +102,7 @@ class Recipe:
     augment: str | Callable[..., Any] | None = "default"
     image_size: int | Sequence[int] | None = None
     multi_scale: Sequence[int] | None = None
+    multi_scale_last: int = 0
     optimizer: str = "sgd"
     learning_rate: float = 1e-3
     momentum: float = 0.9
@@ -144,6 +150,8 @@ class Recipe:
             raise InputError("warmup_power and warmup_start go with the steps and poly schedules.")
         if self.classifies and self.classification_train:
             raise InputError("classification_train is for a detector; a classifier has train.")
+        if self.multi_scale_last and (self.classifies or self.multi_scale is None):
+            raise InputError("multi_scale_last goes with the multi_scale of a detector.")
         if not 0 < self.detection_share < 1:
             raise InputError(
                 f"detection_share wants a share between 0 and 1, not {self.detection_share}."
@@ -152,6 +160,8 @@ class Recipe:
             raise InputError(
                 "pretrained goes with a model's name; a recipe's function loads its own."
             )
+        if self.tree is not None and self.model != "yolo9000":
+            raise InputError(f"tree goes with yolo9000 by its name, not with {self.model_name}.")
 
     @property
     def classifies(self) -> bool:
@@ -170,11 +180,14 @@ class Recipe:
 
         Args:
             class_names: of `train`.
-            image_names: of `classification_train`; a model by name gets a WordTree of both.
+            image_names: of `classification_train`; a model by name without a tree gets a WordTree of
+                both.
         """
         if not isinstance(self.model, str):
             return self.model(list(class_names))
         pretrained = self.pretrained if self.start_from is None else False
+        if self.tree is not None:
+            return zoo.build(self.model, tree=self.tree, pretrained=pretrained)
         if image_names is None:
             return zoo.build(self.model, class_names=class_names, pretrained=pretrained)
         tree = WordTree.joined(class_names, image_names)

@@ -117,6 +117,8 @@ class _Job:
 
 def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
     keras.utils.set_random_seed(recipe.seed)
+    if recipe.tree is not None:
+        recipe = replaced(recipe, {"tree": _filled_in(recipe.tree, data_dir, "tree is")})
     load = load_images if recipe.classifies else load_data
     examples = _load(load, recipe.train, data_dir, strict)
     images = _load(load_images, recipe.classification_train, data_dir, strict)
@@ -232,6 +234,7 @@ def _batches(recipe, model, examples, images, data_dir, first_epoch):
     if recipe.classifies:
         return data.classification_pipeline(examples, model, recipe.batch_size, **settings)
     settings["max_boxes"] = recipe.max_boxes
+    settings |= {"multi_scale_last": recipe.multi_scale_last, "epochs": recipe.epochs}
     examples = _in_labels_of(model, examples, _nodes(recipe, model, data_dir))
     if images is None:
         return data.pipeline(examples, model, recipe.batch_size, **settings)

@@ -349,6 +349,16 @@ class WordTree:
         """Names, parents and wnids as plain lists; `from_config` makes the same tree."""
         return {"names": list(self.names), "parents": self.parents.tolist(), "wnids": self.wnids}
 
+    def darknet_text(self) -> str:
+        """A `.tree` file, which `from_darknet` and darknet read; `names` go into a file of their own.
+
+        A tree without wnids has its names in their place, "_" for blanks, as darknet splits a line
+        there and has room for 255 letters (src/tree.c, read_tree).
+        """
+        labels = self.wnids or ["_".join(name.split())[:255] or "_" for name in self.names]
+        lines = zip(labels, self.parents.tolist(), strict=True)
+        return "".join(f"{label} {parent}\n" for label, parent in lines)
+
     @classmethod
     def from_config(cls, config) -> "WordTree":
         """The tree that `get_config` told of.

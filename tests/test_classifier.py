@@ -477,7 +477,7 @@ def test_precision_and_frozen_layers_come_back(make, tmp_path):
             r"scales wants pairs of height and width, not \(40, 60\)",
         ),
         ({}, "wants num_classes or class_names"),
-        ({"num_classes": 0}, "at least one class, not 0"),
+        ({"num_classes": 0}, "at least one class, not num_classes=0"),
         ({"num_classes": 2, "class_names": NAMES}, "num_classes=2 does not fit the 3 class_names"),
         ({"class_names": []}, "does not fit the 0 class_names"),
         ({"num_classes": 2, "network": "vgg"}, "network wants one of darknet19, .* not 'vgg'"),

@@ -14,7 +14,7 @@ import pytest
 import typer
 from PIL import Image
 
-from kerasdet import cli, runs
+from kerasdet import cli, runs, training, zoo
 from kerasdet.data import forms
 from kerasdet.recipe import Recipe
 from kerasdet.suppression import Detections
@@ -184,6 +184,34 @@ def test_photos_of_one_name_are_drawn_apart_and_those_that_are_none_left_out(
     ]
 
 
+def test_detect_prints_the_path_in_a_tree_to_what_it_found(capsys, tmp_path):
+    """Of the walk down from a root: animal, or animal > dog, or animal > dog > terrier."""
+    model = small.yolo9000(tree=small.animals_and_things(), tree_threshold=0.0)
+    model.save(tmp_path / "m.keras")
+    Image.fromarray(np.full((64, 96, 3), 128, "uint8")).save(tmp_path / "a.png")
+    code, out, _ = run(
+        *(capsys, "detect", tmp_path / "m.keras", tmp_path / "a.png", "--score", "0"),
+        *("--output", tmp_path / "drawn"),
+    )
+    assert code == 0
+    (found,) = model.detect([tmp_path / "a.png"], score_threshold=0)
+    shown = [line.rsplit(maxsplit=5)[0].strip() for line in out.splitlines()[1:]]
+    assert shown == [" > ".join(model.path(label)) for label in found.labels]
+    assert any(" > " in path for path in shown)
+    assert all(path.split(" > ")[0] in ("animal", "thing") for path in shown)
+
+
+def test_train_hands_tree_and_nodes_to_the_recipe(capsys, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(training, "train", lambda recipe, **_: seen.append(recipe) or tmp_path)
+    words = ("--tree", "kinds.json", "--nodes", "coco.map", "--data", DATA)
+    assert run(capsys, "train", "yolo9000", *words)[0] == 0
+    assert (seen[0].model, seen[0].tree, seen[0].nodes) == ("yolo9000", "kinds.json", "coco.map")
+    code, _, err = run(capsys, "train", "yolo_v2", *words)
+    assert code == 2
+    assert "tree goes with yolo9000 by its name, not with yolo_v2" in err
+
+
 def test_a_run_is_opened_by_a_process_that_did_not_train_it(tmp_path):
     """Rates by steps, which a recipe takes if it says nothing, are kept with the network."""
 
@@ -230,6 +258,7 @@ def test_results_that_could_not_be_written_are_refused_before_the_work(capsys, t
         (["train", "--resume", "nowhere"], "nowhere"),
         (["data", "check", "coco:nowhere.json,nowhere/"], "nowhere"),
         (["export", "{model}", "out", "--format", "paper"], "paper"),
+        (["export", "{model}", "a.weights", "--format", "darknet"], "is no network of darknet's"),
         (["bench", "{model}", "--image-size", "128"], "64x64 alone"),
         (["detect", "{model}", ".", "--image-size", "big"], "no photos"),
     ],
@@ -243,6 +272,23 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert said in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_classifier_is_exported_for_darknet_alone(capsys, tmp_path):
+    zoo.tiny_darknet(3, image_size=64).save(tmp_path / "tiny.keras")
+    file = tmp_path / "new" / "tiny.weights"
+    code, out, _ = run(capsys, "export", tmp_path / "tiny.keras", file, "--format", "darknet")
+    assert code == 0
+    assert "tiny.cfg" in out
+    assert sorted(p.suffix for p in file.parent.iterdir()) == [
+        ".cfg",
+        ".data",
+        ".names",
+        ".weights",
+    ]
+    code, _, err = run(capsys, "export", tmp_path / "tiny.keras", tmp_path / "saved")
+    assert code == 2
+    assert "no detector" in err
 
 
 def test_wrong_use_is_exit_code_2(capsys):

@@ -39,6 +39,16 @@ def test_a_network_for_several_sizes_is_opened_at_the_one_that_is_said(asked):
     assert opening.open_model("yolo_v2", image_size="40x24").image_size == (40, 24)
 
 
+def test_a_tree_goes_to_yolo9000_by_its_name_alone(asked, tmp_path):
+    opening.open_model("yolo9000", weights="a.weights", tree="9k.tree")
+    assert asked == [("yolo9000", {"pretrained": "a.weights", "tree": "9k.tree"})]
+    for other in ("yolo_v2", str(tmp_path)):
+        with pytest.raises(
+            InputError, match=f"tree goes with yolo9000 by its name, not with {other}"
+        ):
+            opening.open_model(other, tree="9k.tree")
+
+
 @pytest.mark.parametrize("size", ["", "big", "40x", "x40", "40x24x3", "-40", "4.5", "41"])
 def test_what_is_no_size_is_refused(asked, size):
     with pytest.raises(InputError, match=r"HEIGHTxWIDTH|multiples of 8"):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from kerasdet import runs, training
+from kerasdet import runs, training, zoo
 from kerasdet.backbones.overfeat import Convolution, Layout
 from kerasdet.classifier import Classifier
 from kerasdet.errors import InputError
@@ -133,6 +133,7 @@ def test_a_network_for_any_size_trains_on_several_and_is_measured_at_its_own(tmp
         augment=seen,
         image_size=(64, 96),
         multi_scale=(64, 128),
+        multi_scale_last=2,
         warmup_epochs=1,
         warmup_power=4,
         weight_decay=0.0,
@@ -144,6 +145,9 @@ def test_a_network_for_any_size_trains_on_several_and_is_measured_at_its_own(tmp
     opened = runs.open_run(run)
     assert opened.image_size == (64, 96)
     assert int(opened.images_seen) > 0, "travels with the best weights"
+    for changes in ({"multi_scale": None}, {"model": "darknet19"}):
+        with pytest.raises(InputError, match="multi_scale_last goes with the multi_scale of a det"):
+            training.replaced(recipe, {"multi_scale_last": 9, **changes})
     with pytest.raises(InputError, match="multi_scale wants a network that takes images of any"):
         training.train(
             training.replaced(recipe, {"model": one_ssd, "image_size": None, "val": None}),
@@ -184,3 +188,38 @@ def test_joint_training_learns_from_boxes_and_from_labels_alone(tmp_path):
     assert np.isfinite(row["val_loss"])
     classes = json.loads((run / "result.json").read_text())["evaluation"]["classes"]
     assert [one["name"] for one in classes] == ["star", "cross"]
+
+
+def test_a_model_by_name_is_built_on_the_tree_of_the_recipe(tmp_path, monkeypatch):
+    """Boxes by nodes of a map, labels of whole images by their names; the val's classes by the map."""
+
+    def build(name, *, tree, pretrained):
+        assert (name, pretrained) == ("yolo9000", False)
+        return small.yolo9000(tree=WordTree.from_json(tree))
+
+    monkeypatch.setattr(zoo, "build", build)
+    (tmp_path / "kinds.json").write_text('{"stern": null, "round": null, "ellipse": "round"}')
+    (tmp_path / "shapes.map").write_text("stern\nround\n")
+    shapes = "shapes:train?count=8&size=64&objects=2&classes=star,cross"
+    recipe = Recipe(
+        model="yolo9000",
+        tree="{data_dir}/kinds.json",
+        nodes="{data_dir}/shapes.map",
+        train=shapes,
+        classification_train="shapes:train?count=8&size=64&classes=ellipse",
+        val=shapes.replace("train", "val"),
+        epochs=1,
+        batch_size=4,
+        max_boxes=4,
+    )
+    with pytest.raises(InputError, match=r"tree is .*kinds.json: say where it is with --data-dir"):
+        training.train(recipe, output=tmp_path)
+    run = training.train(recipe, data_dir=tmp_path, output=tmp_path)
+    assert runs.open_run(run).class_names == ["stern", "round", "ellipse"]
+    assert json.loads((run / "config.json").read_text())["tree"] == "{data_dir}/kinds.json"
+    classes = json.loads((run / "result.json").read_text())["evaluation"]["classes"]
+    assert [one["name"] for one in classes] == ["star", "cross"]
+    with pytest.raises(
+        InputError, match="tree goes with yolo9000 by its name, not with every_shape"
+    ):
+        training.replaced(recipe, {"model": every_shape})

@@ -284,3 +284,18 @@ def test_a_config_makes_the_same_tree():
     config = json.loads(json.dumps(TREE.get_config()))
     assert WordTree.from_config(config) == TREE
     assert WordTree.from_config(config) != WordTree.from_parents({"dog": "animal"})
+
+
+def test_a_tree_is_written_as_darknet_reads_it(tmp_path):
+    tree = WordTree.from_parents({"dog": "animal", "cat": "animal", "Norfolk  terrier": "dog"})
+    assert tree.darknet_text() == "animal -1\ndog 0\ncat 0\nNorfolk_terrier 1\n"
+    wnids = WordTree(["a", "b b"], [-1, 0], wnids=["n1", "n2"])
+    assert wnids.darknet_text() == "n1 -1\nn2 0\n"
+    long = WordTree(["x" * 300, ""], [-1, -1])
+    assert long.darknet_text() == f"{'x' * 255} -1\n_ -1\n"
+
+
+def test_the_released_tree_is_written_as_it_was_read(shared_data):
+    file = shared_data / "darknet" / "data" / "9k.tree"
+    text = WordTree.from_darknet(file).darknet_text()
+    assert text.split() == file.read_text().split()

@@ -58,6 +58,8 @@ def pipeline(
     drop_remainder: bool = False,
     multi_scale: Sequence[int] | None = None,
     multi_scale_every: int = 10,
+    multi_scale_last: int = 0,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
     """Batches for `model.fit` and `model.evaluate`.
 
@@ -99,6 +101,9 @@ def pipeline(
             resizes to a corner they are what photos' short sides become, on canvases of 5/3 of that,
             in which longer photos become smaller: Fast R-CNN's 1200 and 2000 pixels (paper sec. 5.2).
         multi_scale_every: batches until another size is drawn, counted from each epoch's first.
+        multi_scale_last: so many batches before the end of the last epoch and from there on every draw
+            gives the greatest size: darknet's YOLOv2 has 200 (examples/detector.c). 0: never.
+        epochs: how many there are in all, where `multi_scale_last` is not 0.
 
     Returns:
         The batches, with attributes `steps_per_epoch` (None if the number of examples is unknown),
@@ -113,6 +118,8 @@ def pipeline(
         batch_size,
         multi_scale=multi_scale,
         multi_scale_every=multi_scale_every,
+        multi_scale_last=multi_scale_last,
+        epochs=epochs,
         shard=shard,
         seed=seed,
         first_epoch=first_epoch,

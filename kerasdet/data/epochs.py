@@ -29,6 +29,8 @@ class Plan:
         image_size: (height, width) of the network's input.
         sizes: (height, width) pairs to draw from instead, in multi-scale training; or empty.
         every: batches between two draws of a size.
+        last: batches at the end of all `epochs` for which the greatest size is taken.
+        epochs: of the whole training, where `last` is not 0.
     """
 
     batch_size: int
@@ -40,6 +42,8 @@ class Plan:
     drop_remainder: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
     every: int = 10
+    last: int = 0
+    epochs: int | None = None
 
     @property
     def worker(self) -> tuple[int, int]:
@@ -63,6 +67,8 @@ def planned(
     *,
     multi_scale: Sequence[int] | None,
     multi_scale_every: int,
+    multi_scale_last: int = 0,
+    epochs: int | None = None,
     shard: tuple[int, int] | None,
     **rest: Any,
 ) -> Plan:
@@ -80,6 +86,11 @@ def planned(
         sizes = _checked_sizes(model, multi_scale)
         if multi_scale_every < 1:
             raise InputError(f"multi_scale_every must be 1 or more, not {multi_scale_every}")
+    if multi_scale_last < 0 or (multi_scale_last and not (sizes and epochs)):
+        raise InputError(
+            "multi_scale_last wants 0 or more batches, and where there are some multi_scale and the "
+            f"epochs of the whole training, not {multi_scale_last}, {multi_scale} and {epochs}"
+        )
     height, width = model.image_size
     return Plan(
         batch_size,
@@ -87,6 +98,8 @@ def planned(
         shard=shard,
         sizes=sizes,
         every=multi_scale_every,
+        last=multi_scale_last,
+        epochs=epochs,
         **rest,
     )
 
@@ -131,10 +144,12 @@ def batched(
             next one.
     """
     index, count = plan.worker
+    if plan.last and steps is None:
+        raise InputError("multi_scale_last wants to know how many examples there are")
 
     def one_epoch(epoch):
         def prepare_one(place, example):
-            size = _drawn_size(plan, epoch, place) if plan.sizes else plan.image_size
+            size = _drawn_size(plan, epoch, place, steps) if plan.sizes else plan.image_size
             return prepare(example, size, seed_pair(plan.seed, epoch, place * count + index))
 
         return (
@@ -166,11 +181,19 @@ def batched(
     return batches
 
 
-def _drawn_size(plan: Plan, epoch, place):
-    """(height, width) of the batch in which this place is: the same on all workers."""
+def _drawn_size(plan: Plan, epoch, place, steps):
+    """(height, width) of the batch in which this place is: the same on all workers.
+
+    Source: darknet examples/detector.c, train_detector: another size every ten batches, 608 where
+        200 more would be past the last.
+    """
     draw = place // plan.batch_size // plan.every
     seeds = seed_pair(plan.seed, epoch, -2 - draw)  # -1 is the order's
     chosen = tf.random.stateless_uniform((), seeds, maxval=len(plan.sizes), dtype=tf.int32)
+    if plan.last:
+        drawn_at = epoch * steps + draw * plan.every
+        ends = drawn_at + plan.last > plan.epochs * steps
+        chosen = tf.where(ends, plan.sizes.index(max(plan.sizes)), chosen)
     return tf.constant(plan.sizes, tf.int32)[chosen]
 
 

@@ -39,6 +39,8 @@ def joint(
     drop_remainder: bool = False,
     multi_scale: Sequence[int] | None = None,
     multi_scale_every: int = 10,
+    multi_scale_last: int = 0,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of both kinds of images for a detector that learns from both.
 
@@ -69,6 +71,8 @@ def joint(
         drop_remainder: leave out a last batch that is not full.
         multi_scale: sides in pixels to draw the batches' size from.
         multi_scale_every: batches until another size is drawn.
+        multi_scale_last: batches at the end that are of the greatest.
+        epochs: how many there are in all.
 
     Returns:
         The batches, with attributes `steps_per_epoch`, `class_names` and `max_boxes`.
@@ -84,6 +88,8 @@ def joint(
         batch_size,
         multi_scale=multi_scale,
         multi_scale_every=multi_scale_every,
+        multi_scale_last=multi_scale_last,
+        epochs=epochs,
         shard=shard,
         seed=seed,
         first_epoch=first_epoch,
@@ -117,7 +123,7 @@ def joint(
     elif max_boxes < 1:
         raise InputError(f"max_boxes must be 1 or more, not {max_boxes}")
 
-    def epochs(epoch):
+    def one_epoch(epoch):
         boxed = math.floor(share * detection_share)
         streams = [
             order.passes(epoch, needed).map(common)
@@ -127,7 +133,7 @@ def joint(
         return tf.data.Dataset.choose_from_datasets(streams, choice, stop_on_empty_dataset=True)
 
     batches = batched(
-        epochs,
+        one_epoch,
         preparation(transform_of(augment, model), max_boxes, use_difficult),
         plan,
         steps=steps,

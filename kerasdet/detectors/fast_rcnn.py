@@ -52,6 +52,7 @@ from kerasdet.backbones.caffenet import caffenet
 from kerasdet.backbones.tapped import input_sides, tapped
 from kerasdet.backbones.vgg16 import caffe_xavier, vgg16
 from kerasdet.backbones.vgg_m_1024 import vgg_m_1024
+from kerasdet.classes import named_classes
 from kerasdet.compiling import compiled
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
@@ -183,7 +184,7 @@ class FastRCNN(Detector):
         seed=None,
         **kwargs,
     ):
-        class_names = _names(num_classes, class_names)
+        class_names = named_classes("Fast R-CNN", num_classes, class_names)
         own = isinstance(backbone, str)
         if own and backbone not in _NETWORKS:
             known = ", ".join(_NETWORKS)
@@ -698,20 +699,6 @@ class FastRCNN(Detector):
 
 
 # ------------------------------------------------------------------------ helpers
-
-
-def _names(num_classes, class_names):
-    if num_classes is None and class_names is None:
-        raise InputError("Fast R-CNN wants num_classes or class_names.")
-    if class_names is None:
-        if num_classes < 1:
-            raise InputError(f"Fast R-CNN wants a class or more, not num_classes={num_classes}.")
-        return [f"class {label}" for label in range(num_classes)]
-    if not class_names or num_classes not in (None, len(class_names)):
-        raise InputError(
-            f"num_classes={num_classes} does not fit the {len(class_names)} class_names."
-        )
-    return [str(name) for name in class_names]
 
 
 def _checked_sampling(sampling):

@@ -11,7 +11,7 @@ keeps what the rows before it changed; `recipe` is how it is trained, not how it
 
     63.4  YOLO                      YOLOv1(batch_norm=False), 448
     65.8  batch normalisation       YOLOv1(batch_norm=True)
-    69.5  high-resolution classifier    recipe: start from weights fine-tuned at 448
+    69.5  high-resolution classifier    recipe: start from what zoo/extraction_448_imagenet gives
     69.2  convolutional, anchors    YOLOv2(backbone="extraction", anchors="hand_picked",
                                     location="offset", passthrough=None), image_size=416
     69.6  new network               backbone="darknet19"

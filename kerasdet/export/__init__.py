@@ -1,7 +1,7 @@
-"""Trained detectors for serving: TensorFlow SavedModel, ONNX and LiteRT.
+"""Trained detectors for serving: TensorFlow SavedModel, ONNX and LiteRT; and files for darknet.
 
 Every export is loaded back and run on pictures, and counts as written only where it finds
-what the model finds; otherwise nothing is left of it.
+what the model finds; otherwise nothing is left of it. Darknet's files darknet alone runs.
 
     kerasdet.export.saved_model(model, "export/ssd300")   # export/ssd300/1 for TF Serving
     kerasdet.export.load("export/ssd300").detect([image])
@@ -13,12 +13,26 @@ from typing import Any
 from kerasdet.errors import InputError
 from kerasdet.export.check import Tolerance
 from kerasdet.export.converted import write_litert, write_onnx
+from kerasdet.export.darknet import write_darknet
 from kerasdet.export.inputs import Options, checked_samples, checked_thresholds
 from kerasdet.export.report import Report
 from kerasdet.export.served_model import ServedModel
 from kerasdet.export.versions import load_saved_model, write_saved_model
 
-__all__ = ["Report", "ServedModel", "Tolerance", "export", "litert", "load", "onnx", "saved_model"]
+__all__ = [
+    "FORMATS",
+    "Report",
+    "ServedModel",
+    "Tolerance",
+    "export",
+    "litert",
+    "load",
+    "onnx",
+    "saved_model",
+]
+
+FORMATS = ("saved_model", "onnx", "litert", "darknet")
+"""What `export` writes."""
 
 
 def export(
@@ -34,18 +48,23 @@ def export(
     tolerance=None,
     **kwargs: Any,
 ) -> Report:
-    """Writes a detector in one of three formats and says what was written.
+    """Writes a detector in one of `FORMATS` and says what was written.
+
+    "darknet" is for YOLO v1, YOLOv2 and YOLO9000 on their own trunks, and the classifiers that they
+    start from: beside mine.weights stand mine.cfg, mine.names, mine.data and, of a WordTree,
+    mine.tree, for darknet to run in their folder. It brings photos to the network's size in its
+    own way, and takes thresholds when it runs.
 
     Args:
         model: a detector.
-        path: folder of the SavedModel's versions, or a file ending in .onnx or .tflite.
-        format: "saved_model", "onnx" or "litert"; see the functions of these names.
+        path: folder of the SavedModel's versions, or a file ending in .onnx, .tflite or .weights.
+        format: one of `FORMATS`; see the functions of these names, and above.
         score_threshold: least score given out; None for the model's own.
         iou_threshold: overlap that suppresses; None for the model's own.
         max_detections: D, rows of the outputs; None for the model's own.
         overwrite: replace a version or file that exists.
         sample: one image or several, as for `Detector.detect`, on which the copy is compared
-            with the model; None: pictures of coloured blobs.
+            with the model; None: pictures of coloured blobs. Not of darknet's files.
         tolerance: how far the copy may be from the model; None for `Tolerance()`.
         **kwargs: `version` and `serving` of `saved_model`; converter options of `litert`.
 
@@ -68,7 +87,9 @@ def export(
         return write_onnx(model, path, options, **kwargs)
     if format == "litert":
         return write_litert(model, path, options, **kwargs)
-    raise InputError(f"format wants saved_model, onnx or litert, not {format!r}.")
+    if format == "darknet":
+        return write_darknet(model, path, options)
+    raise InputError(f"format wants one of {', '.join(FORMATS)}, not {format!r}.")
 
 
 def saved_model(

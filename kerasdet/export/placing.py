@@ -37,6 +37,15 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """A folder whose files come to stand in `folder` together, as `new_folder`."""
+    with _hidden_beside(folder) as hidden:
+        yield hidden
+        for file in sorted(hidden.iterdir()):
+            os.replace(file, folder / file.name)
+
+
+@contextlib.contextmanager
 def _hidden_beside(folder):
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:

@@ -7,30 +7,30 @@ from kerasdet.export.check import Difference
 
 
 class Report(NamedTuple):
-    """An export that was written, loaded back and found to agree.
+    """An export that was written, and where a runtime is here, loaded back and found to agree.
 
     Attributes:
         path: the file, or the SavedModel's version folder.
         files: size in bytes of each file, by its path relative to `path` (its name for a file).
-        difference: how far its detections are from the model's.
+        difference: how far its detections are from the model's; None of darknet's files, which
+            darknet alone runs.
         use: one line on how to use it.
     """
 
     path: Path
     files: dict[str, int]
-    difference: Difference
+    difference: Difference | None
     use: str
 
     def __str__(self) -> str:
         total = sum(self.files.values())
-        return "\n".join(
-            [
-                f"Written: {self.path} ({len(self.files)} files, {total / 1e6:.1f} MB)",
-                *(f"  {name}  {size / 1e6:.2f} MB" for name, size in self.files.items()),
-                f"Loaded back, differs from the model: {self.difference}.",
-                self.use,
-            ]
-        )
+        lines = [
+            f"Written: {self.path} ({len(self.files)} files, {total / 1e6:.1f} MB)",
+            *(f"  {name}  {size / 1e6:.2f} MB" for name, size in self.files.items()),
+        ]
+        if self.difference is not None:
+            lines.append(f"Loaded back, differs from the model: {self.difference}.")
+        return "\n".join([*lines, self.use])
 
 
 def sizes_below(path: Path) -> dict[str, int]:

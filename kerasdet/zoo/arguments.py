@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kerasdet.classes import VOC_NAMES
+from kerasdet.classes import VOC_NAMES, named_classes
 from kerasdet.errors import InputError
 from kerasdet.weights import keras_file
 
@@ -16,6 +16,17 @@ def classes(num_classes, class_names, default=None) -> dict[str, Any]:
     if num_classes in (None, len(default)):
         return {"class_names": default}
     return {"num_classes": num_classes}
+
+
+def wanted_count(of, num_classes, class_names) -> int | None:
+    """K as a caller of the builder `of` says it; None where the weight file or a default is to say.
+
+    Raises:
+        InputError: if the two do not agree, or are no number and no names; before a file is looked at.
+    """
+    if num_classes is None and class_names is None:
+        return None
+    return len(named_classes(of, num_classes, class_names))
 
 
 def is_path(pretrained) -> bool:

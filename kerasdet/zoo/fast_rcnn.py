@@ -6,7 +6,7 @@ from kerasdet.errors import InputError
 from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps import fast_rcnn as weights_map
 from kerasdet.zoo import pretrained as pretrained_sets
-from kerasdet.zoo.arguments import classes, is_own, is_path, with_own
+from kerasdet.zoo.arguments import classes, is_own, is_path, wanted_count, with_own
 
 
 def fast_rcnn_vgg16(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> FastRCNN:
@@ -104,6 +104,7 @@ def fast_rcnn_small(
 
 def _fast_rcnn(network, num_classes, class_names, pretrained, kwargs) -> FastRCNN:
     name = f"fast_rcnn_{network}"
+    wanted_count(name, num_classes, class_names)
     kwargs = {"name": name, "backbone": network, **kwargs}
     if not pretrained:
         return FastRCNN(**classes(num_classes, class_names), **kwargs)

@@ -9,7 +9,7 @@ from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps import overfeat as weights_map
 from kerasdet.weights.overfeat_file import class_count, read_overfeat, released
 from kerasdet.zoo import pretrained as pretrained_sets
-from kerasdet.zoo.arguments import classes, is_path
+from kerasdet.zoo.arguments import classes, is_path, wanted_count
 
 _RELEASED_CLASSES = 1000
 
@@ -62,6 +62,7 @@ def overfeat_accurate(
 
 def _overfeat(network, num_classes, class_names, pretrained, kwargs) -> OverFeat:
     name = f"overfeat_{network}"
+    wanted_count(name, num_classes, class_names)
     kwargs = {"name": name, "network": network, **kwargs}
     if not pretrained:
         return OverFeat(**classes(num_classes, class_names), **kwargs)

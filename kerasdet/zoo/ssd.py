@@ -9,7 +9,7 @@ from kerasdet.errors import InputError
 from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps import ssd as ssd_weights
 from kerasdet.zoo import pretrained as pretrained_sets
-from kerasdet.zoo.arguments import classes, is_own, is_path, with_own
+from kerasdet.zoo.arguments import classes, is_own, is_path, wanted_count, with_own
 
 
 def ssd300(num_classes=None, *, class_names=None, pretrained=False, **kwargs) -> SSD:
@@ -94,6 +94,7 @@ def ssd_mobilenet(
 
     Source: Howard et al., MobileNets, arXiv:1704.04861; heads as in SSD.
     """
+    wanted_count("ssd_mobilenet", num_classes, class_names)
     trunk = "imagenet" if pretrained in (True, "imagenet") else None
     try:
         backbone = keras.applications.MobileNet(
@@ -112,6 +113,7 @@ def ssd_mobilenet(
 
 
 def _ssd(name, side, num_classes, class_names, pretrained, kwargs) -> SSD:
+    wanted_count(name, num_classes, class_names)
     kwargs = {"name": name, "image_size": side, **kwargs}
     if not pretrained:
         return SSD(**classes(num_classes, class_names), **kwargs)

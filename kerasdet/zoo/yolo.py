@@ -27,7 +27,7 @@ from kerasdet.weights.file_format import recognise
 from kerasdet.weights.maps import darknet as darknet_weights
 from kerasdet.word_tree import WordTree
 from kerasdet.zoo import pretrained as pretrained_sets
-from kerasdet.zoo.arguments import classes, is_path, with_own
+from kerasdet.zoo.arguments import classes, is_path, wanted_count, with_own
 
 
 class _Layout(NamedTuple):
@@ -370,13 +370,13 @@ def tiny_darknet(num_classes=None, *, class_names=None, pretrained=False, **kwar
 
 
 def _detector(kind, layouts, num_classes, class_names, pretrained, kwargs):
+    given = wanted_count(kwargs["name"], num_classes, class_names)
     if not pretrained:
         return kind(**classes(num_classes, class_names), **kwargs)
     path = _path(kwargs["name"], pretrained)
     if recognise(path) == "hdf5":
         return with_own(kind(**classes(num_classes, class_names), **kwargs), path)
     count = read_darknet(path).numbers.size
-    given = num_classes if class_names is None else len(class_names)
     fitting = _fitting(layouts, count, kwargs, given)
     if not fitting and (trunk := _trunk(kwargs["backbone"], count)):
         normalised = {"batch_norm": trunk.batch_norm}
@@ -434,9 +434,9 @@ def _say_which(fitting, path):
 
 
 def _classifier(build, num_classes, class_names, pretrained, kwargs):
+    given = wanted_count(kwargs["name"], num_classes, class_names)
     if class_names is not None:
         kwargs = {"class_names": class_names, **kwargs}
-    given = num_classes if class_names is None else len(class_names)
     count = 1000 if given is None else given
     model = build(count, **kwargs)
     if not pretrained:

@@ -220,6 +220,38 @@ def test_multi_scale_draws_a_new_size_every_few_batches():
     assert seen <= set(SCALES["multi_scale"])
 
 
+def with_the_last_at_the_greatest(drawn, steps, last):
+    """darknet's loop (examples/detector.c, train_detector) over sizes drawn without its end.
+
+    Its `count` goes on over all batches; here it begins anew in every epoch, of `steps` batches.
+    """
+    max_batches, count, found = len(drawn), 0, []
+    for current_batch in range(max_batches):
+        if current_batch % steps == 0:
+            count = 0
+        if count % SCALES["multi_scale_every"] == 0:
+            dim = drawn[current_batch]
+            if current_batch + last > max_batches:
+                dim = (72, 72)
+        count += 1
+        found.append(dim)
+    return found
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(1, 5), (1, 6), (2, 10), (2, 14), (2, 50)])
+def test_the_last_batches_are_of_the_greatest_size_as_in_darknets_loop(epochs, last):
+    def run(**more):
+        batches = pipeline(reader(), MODEL, 1, seed=3, repeat=True, **SCALES, **more)
+        return sizes(epoch(batches.take(epochs * batches.steps_per_epoch)))
+
+    drawn, found = run(), run(multi_scale_last=last, epochs=epochs)
+    assert found == with_the_last_at_the_greatest(drawn, 11, last)
+    # An epoch of 11 batches has draws at 0, 3, 6 and 9.
+    greatest = {(1, 5): 2, (1, 6): 5, (2, 10): 8, (2, 14): 13, (2, 50): 22}[epochs, last]
+    assert found[-greatest:] == [(72, 72)] * greatest
+    assert found != drawn
+
+
 @pytest.mark.slow
 def test_sizes_and_images_are_the_same_where_a_run_is_resumed():
     run = pipeline(reader(), MODEL, 2, seed=3, **SCALES)
@@ -385,6 +417,9 @@ def test_a_model_without_names_of_its_own_is_judged_by_their_number():
         ({"multi_scale": [64, 30.5]}, "multi_scale wants sizes in pixels, whole numbers above 0"),
         ({"multi_scale": []}, "multi_scale wants sizes in pixels"),
         ({"multi_scale": [64], "multi_scale_every": 0}, "multi_scale_every must be 1 or more"),
+        ({"multi_scale": [64], "multi_scale_last": 5}, "multi_scale_last wants .* and None"),
+        ({"multi_scale_last": 5, "epochs": 2}, "multi_scale_last wants .* 5, None and 2"),
+        ({"multi_scale": [64], "multi_scale_last": -1, "epochs": 2}, "multi_scale_last wants 0"),
         ({"shard": (2, 2)}, "0 <= index < count"),
         ({"max_boxes": 0}, "max_boxes must be 1 or more"),
         ({"batch_size": 12, "drop_remainder": True}, "11 examples do not fill one batch of 12"),

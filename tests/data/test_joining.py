@@ -151,6 +151,17 @@ def test_an_epoch_is_the_same_wherever_the_run_began(cache):
     assert_same(epoch(endless.take(2 * endless.steps_per_epoch)), epochs[0] + epochs[1])
 
 
+def test_the_last_batches_are_of_the_greatest_size():
+    batches = joint(
+        *(detection(), classification(9), MODEL, 2),
+        **options(repeat=True, multi_scale_last=3, epochs=2, seed=3),
+    )
+    steps = batches.steps_per_epoch
+    found = [images.shape[1] for images, _ in epoch(batches.take(2 * steps))]
+    assert set(found[:steps]) != {64}
+    assert found[-2:] == [64, 64]
+
+
 def test_workers_share_both_sets():
     def run(index):
         return epoch(joint(detection(4), classification(16), MODEL, 5, **options(shard=(index, 2))))

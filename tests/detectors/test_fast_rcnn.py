@@ -751,7 +751,7 @@ def test_ranks_that_cannot_be_are_refused(detector):
     ("arguments", "message"),
     [
         ({"class_names": None}, "wants num_classes or class_names"),
-        ({"class_names": None, "num_classes": 0}, "a class or more, not num_classes=0"),
+        ({"class_names": None, "num_classes": 0}, "at least one class, not num_classes=0"),
         ({"num_classes": 2}, "num_classes=2 does not fit the 3 class_names"),
         ({"backbone": "vgg19"}, "backbone wants vgg16, vgg_m_1024, caffenet or a Keras model"),
         ({"backbone": 3}, "functional Keras model of images, not 3"),

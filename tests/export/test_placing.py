@@ -3,7 +3,7 @@
 import pytest
 
 from kerasdet.errors import InputError
-from kerasdet.export.placing import new_file, new_folder
+from kerasdet.export.placing import new_file, new_files, new_folder
 
 
 def tree(path):
@@ -51,3 +51,19 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
         new_folder(tmp_path / "file" / "below", "1"),
     ):
         pass
+
+
+def test_files_take_their_places_together(tmp_path):
+    with new_files(tmp_path / "new") as folder:
+        for name in ("b", "a"):
+            (folder / name).write_text("whole")
+        assert not (tmp_path / "new" / "a").exists()
+    assert tree(tmp_path) == ["new", "new/a", "new/b"]
+
+    def write_one(folder):
+        (folder / "c").touch()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), new_files(tmp_path / "new") as folder:
+        write_one(folder)
+    assert tree(tmp_path) == ["new", "new/a", "new/b"]

@@ -49,6 +49,7 @@ def of_cfg(path):
     ("name", "cfg"),
     [
         ("darknet19_448_imagenet", "cfg/darknet19_448.cfg"),
+        ("extraction_448_imagenet", "cfg/extraction.cfg"),
         ("extraction_imagenet", "cfg/extraction.cfg"),
         ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg"),
         ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg"),
@@ -74,6 +75,17 @@ def test_a_recipe_changes_images_by_the_numbers_of_its_cfg(name, cfg, shared_dat
         change = functools.partial(augment_classifier.darknet, crop=(1.0, 512 / 448))
     defaults = {name: one.default for name, one in inspect.signature(change).parameters.items()}
     assert {name: defaults[name] for name in names} == {name: wanted[name] for name in names}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_darknets_multi_scale_ends_in_200_batches_of_the_greatest_size(path):
+    """examples/detector.c, train_detector: sizes of (10 to 19) * 32, and 608 at the end."""
+    recipe = runs.read_recipe(path)
+    if path.parent.name.startswith(("yolo_v2_", "yolo9000_")) and recipe.multi_scale:
+        assert list(recipe.multi_scale) == [(10 + draw) * 32 for draw in range(10)]
+        assert recipe.multi_scale_last == 200
+    else:
+        assert recipe.multi_scale_last == 0
 
 
 def test_the_tiny_yolo_of_coco_has_the_outputs_and_the_steps_of_its_cfg(shared_data):

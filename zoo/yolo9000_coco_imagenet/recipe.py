@@ -34,6 +34,7 @@ def recipe():
         # yolo9000.cfg; yolov2.cfg has a jitter of 0.3 and 1.5 twice.
         augment=partial(augment_yolo.yolo_v2, jitter=0.2, saturation=0.75, exposure=0.75),
         multi_scale=tuple(range(320, 609, 32)),
+        multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-3,
         warmup_epochs=0.1,

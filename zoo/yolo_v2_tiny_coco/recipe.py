@@ -31,6 +31,7 @@ def recipe():
         batch_size=64,
         augment=partial(augment_yolo.yolo_v2, jitter=0.2),  # yolov2-tiny.cfg; yolov2.cfg has 0.3
         multi_scale=tuple(range(320, 609, 32)),
+        multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-3,
         warmup_epochs=0.54,

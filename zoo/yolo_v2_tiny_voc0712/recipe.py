@@ -27,6 +27,7 @@ def recipe():
             augment_yolo.yolo_v2, jitter=0.2
         ),  # yolov2-tiny-voc.cfg; yolov2.cfg has 0.3
         multi_scale=tuple(range(320, 609, 32)),
+        multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-4,
         milestones=(0.4, 77, 116),

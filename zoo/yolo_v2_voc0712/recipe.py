@@ -24,6 +24,7 @@ def recipe():
         batch_size=64,
         augment="yolo_v2",
         multi_scale=tuple(range(320, 609, 32)),
+        multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-3,
         warmup_epochs=4,
