@@ -12,6 +12,7 @@ from kerasdet.data.forms import SPECS
 
 
 def train(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -140,8 +141,12 @@ def train(
     from kerasdet.opening import sides
 
     if resume is not None:
-        if target is not None or data is not None:
-            raise typer.BadParameter("--resume takes everything but --epochs from the run folder")
+        words = {name for name in context.params if _was_given(context, name)}
+        if more := sorted(words - {"resume", "epochs", "backend"}):
+            raise typer.BadParameter(
+                "--resume takes everything but --epochs from the run folder, "
+                f"{', '.join(name.replace('_', '-') for name in more)} too"
+            )
         _finished(training.resume(resume, epochs=epochs))
         return
     given: dict[str, Any] = {
@@ -195,6 +200,11 @@ train.__doc__ = f"""{train.__doc__}
 A recipe file's own settings take the place of the defaults below.
 
 {EVERY_FORM}"""
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _sizes(text: str | None) -> list[int] | None:

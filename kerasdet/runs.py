@@ -160,9 +160,8 @@ def epochs_done(run: Path) -> int:
             f"Wanted a run's backup, made by its first epoch, but there is no {weights}."
         )
     latest, before = _backup(run), _backup(run, ".bkp")
-    # New weights beside what was written of the ones before: killed between the two files.
-    torn = before is not None and latest is not None and latest[0] == before[0] != latest[1]
-    torn = torn and latest[1] != before[1]
+    # New weights beside the old count: killed between the two files.
+    torn = latest and before and latest[0] == before[0] and latest[1] != before[1]
     if latest is None or torn:
         if before is None:
             raise InputError(

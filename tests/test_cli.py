@@ -123,6 +123,9 @@ def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
     assert code == 2
     assert "all its 1 epochs" in err
     assert len(err.strip().splitlines()[-1]) < 200
+    code, _, err = run(capsys, "train", "--resume", folder, "--epochs", "2", "--lr", "50", "--strict")
+    assert code == 2
+    assert "learning-rate, strict too" in " ".join(err.replace("│", " ").split())
 
 
 def test_evaluate_prints_the_table_and_writes_numbers_and_plots(

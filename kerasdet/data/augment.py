@@ -302,8 +302,8 @@ def on_fill(patch, offset, image_size, *, fill, visible=True):
     def padded():
         paddings = tf.stack([offset, image_size - offset - size], axis=-1)
         paddings = tf.pad(paddings, [[0, 1], [0, 0]])  # (3, 2)
-        lifted = tf.where(visible, patch - tf.constant(fill), 0.0)
-        return tf.pad(lifted, paddings) + tf.constant(fill)
+        colour = tf.constant(fill, tf.float32)
+        return tf.pad(tf.where(visible, patch - colour, 0.0), paddings) + colour
 
     return tf.cond(tf.reduce_all(size == image_size) & visible, lambda: patch, padded)
 

@@ -339,9 +339,18 @@ class Detector(keras.Model):
     # ------------------------------------------------------------------ use
 
     def detect(
-        self, images, *, score_threshold=None, iou_threshold=None, max_detections=None
+        self,
+        images,
+        *,
+        score_threshold=None,
+        iou_threshold=None,
+        max_detections=None,
+        regions=None,
     ) -> list[Detections]:
         """Finds objects in photos of any size.
+
+        A photo is looked at as its pixels are stored: a rotation that its EXIF asks for is not made,
+        in training and in an export neither.
 
         Args:
             images: one image, a batch (B, H, W, 3), or a list of images of any sizes. An
@@ -349,14 +358,16 @@ class Detector(keras.Model):
             score_threshold: least score; None for the release's.
             iou_threshold: overlap that suppresses; None for the release's.
             max_detections: most detections an image; None for the release's.
+            regions: None; for those that look at regions, see `FastRCNN.detect`.
 
         Returns:
             One `Detections` an image, best first: boxes (n, 4) in that image's own pixels,
             cut at its edges, scores (n,), labels (n,), count n, and `names`.
 
         Raises:
-            InputError: if something is not an image.
+            InputError: if something is not an image, or there are regions.
         """
+        self._refuse(regions)
         images = [read_image(image, where) for where, image in each_image(images)]
         run = self._detect_function(score_threshold, iou_threshold, max_detections)
         found = []
@@ -369,6 +380,10 @@ class Detector(keras.Model):
             for i, image in enumerate(chunk):
                 found.append(self._in_source(Detections(*(a[i] for a in arrays)), image.shape))
         return found
+
+    def _refuse(self, regions):
+        if regions is not None:
+            raise InputError(f"{self.name} looks at whole images; leave regions out.")
 
     def _in_source(self, padded, shape):
         """Trims one image's rows and brings its boxes from the network input to the image."""
