@@ -228,6 +228,7 @@ def _batches(recipe, model, examples, images, data_dir, first_epoch):
         "multi_scale": recipe.multi_scale,
     }
     if recipe.classifies:
+        settings["crops"] = recipe.crops
         return data.classification_pipeline(examples, model, recipe.batch_size, **settings)
     settings["max_boxes"] = recipe.max_boxes
     examples = _in_labels_of(model, examples, _nodes(recipe, model, data_dir))
