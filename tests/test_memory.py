@@ -52,10 +52,44 @@ def test_more_than_there_is_is_refused_with_both_numbers(machine):
     memory.require(10**18, "It")  # a system that does not say refuses nothing
 
 
-def test_a_network_takes_three_times_its_two_largest_layer_outputs():
-    """Of 2x20x30: 16 channels at half the side, and their ReLU, are more than the image."""
+@pytest.fixture
+def network():
+    """A convolution to 16 channels at half the side, its ReLU, and a large kernel at the end."""
     inputs = keras.Input((None, None, 3))
-    x = layers.Conv2D(16, 2, strides=2)(inputs)
-    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
-    assert memory.bytes_for(model, (2, 20, 30, 3)) == 3 * 2 * (2 * 10 * 15 * 16) * 4
-    assert memory.bytes_for(model, (2, 40, 60, 3)) == 4 * memory.bytes_for(model, (2, 20, 30, 3))
+    x = layers.ReLU()(layers.Conv2D(16, 2, strides=2)(inputs))
+    x = layers.Dense(1000)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(500)(x), name="it")
+
+
+def test_large_images_take_three_times_a_networks_two_largest_layer_outputs(network):
+    """The convolution's and the ReLU's, which are more than the image."""
+    maps = 2 * (100 * 150 * 16) * 4
+    kernels = (1000 * 500 + 16 * 1000) * 4
+    assert 3 * maps > kernels
+    demand = memory.Demand(network)
+    assert demand.bytes(1, 200, 300) == 3 * maps + memory.SPARE
+    assert demand.bytes(10, 200, 300) == 30 * maps + memory.SPARE
+    assert demand.bytes(1, 400, 600) == 12 * maps + memory.SPARE
+
+
+def test_small_images_take_a_copy_of_its_two_largest_kernels(network):
+    kernels = (1000 * 500 + 16 * 1000) * 4
+    assert memory.Demand(network).bytes(1, 20, 30) == kernels + memory.SPARE
+    assert memory.Demand(network).bytes(3, 20, 30) == kernels + memory.SPARE
+
+
+def test_as_many_images_at_once_as_there_is_memory_for(network, monkeypatch):
+    demand, sizes = memory.Demand(network), [(200, 300), (20, 30)]
+    for free, expected in ((demand.bytes(4, 200, 300) - 1, 3), (10**12, 8), (None, 8)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert demand.images_at_once(sizes, 8) == expected
+        demand.require(sizes)
+    monkeypatch.setattr(memory, "available", lambda: 161 * 2**20)
+    for use in (demand.require, lambda sizes: demand.images_at_once(sizes, 8)):
+        with pytest.raises(
+            InputError,
+            match="it on an image of 200x300 pixels wants about 165 MiB of memory, and 161 MiB are",
+        ):
+            use(sizes)
+    with pytest.raises(InputError, match="it on 10 images of 200x300 pixels wants about 215 MiB"):
+        demand.require(sizes, images=10)

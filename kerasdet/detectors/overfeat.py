@@ -212,6 +212,7 @@ class OverFeat(Detector):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
 
+        self._memory = memory.Demand(self)
         self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
         config = {
@@ -276,6 +277,7 @@ class OverFeat(Detector):
             if isinstance(layer, OffsetMaxPooling | Interleave):
                 layer.fine = self._fine
         self._detect_functions.by_use.clear()
+        self._memory = memory.Demand(self)
         self.train_function = self.test_function = self.predict_function = None
 
     @property
@@ -596,7 +598,7 @@ class OverFeat(Detector):
             "max_detections": max_detections,
             "merge": _checked_merge(self.merge if merge is None else merge),
         }
-        most = self._images_at_once(scales, _BATCH)
+        most = self._memory.images_at_once(scales, _BATCH)
         found: list[Detections] = []
         while len(found) < len(images):
             sizes = sizes_for(scales, *images[len(found)].shape[:2])
@@ -665,37 +667,13 @@ class OverFeat(Detector):
             )
         return functions[use](*candidates)
 
-    def _images_at_once(self, scales, most):
-        """How many images there is memory for at the largest scale.
-
-        Raises:
-            InputError: if there is not for one.
-        """
-        wanted, free = self._require_memory(scales), memory.available()
-        return most if free is None else max(min(most, free // wanted), 1)
-
-    def _require_memory(self, sizes, images=1):
-        """Bytes for so many images of the largest of these sizes.
-
-        Raises:
-            InputError: if there are fewer.
-        """
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
-        functions = self._detect_functions.by_use
-        use = ("bytes", height, width)
-        if use not in functions:
-            functions[use] = memory.bytes_for(self, (1, height, width, 3))
-        wanted = images * functions[use]
-        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
-        return wanted
-
     def fit(self, *args, **kwargs):
         """As every detector's; refused where there is no memory for one image.
 
         Raises:
             InputError: if there is not.
         """
-        self._require_memory([self.image_size])
+        self._memory.require([self.image_size])
         return super().fit(*args, **kwargs)
 
     # -------------------------------------------------------------------- localisation
@@ -723,7 +701,7 @@ class OverFeat(Detector):
         Source: sec. 4.3.
         """
         scales = self._checked_scales(scales)
-        self._images_at_once(scales, 1)
+        self._memory.require(scales)
         merge = _checked_merge(self.merge if merge is None else merge)
         images = [read_image(image, where) for where, image in each_image(images)]
         return [
@@ -788,9 +766,10 @@ class OverFeat(Detector):
         if views not in ("scales", "ten"):
             raise InputError(f"views wants scales or ten, not {views!r}.")
         if views == "ten":
+            self._memory.require([(self.layout.window, self.layout.window)], images=10)
             return voting.vote_views(self._seen, image, self.layout.window)
         scales = self._checked_scales(scales)
-        self._require_memory(scales, 2 if flips else 1)
+        self._memory.require(scales, 2 if flips else 1)
         sizes = sizes_for(scales, *image.shape[:2])
         if image.shape[0] > image.shape[1]:  # the vote will swap them
             sizes = tuple(size[::-1] for size in sizes)

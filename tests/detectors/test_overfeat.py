@@ -679,27 +679,30 @@ def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take
 
     Each of the four offsets has 125,000 cells a side, and 5 fewer outputs.
     """
-    wanted = 3 * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4 / 2**30
+    maps = 3 * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4
     photo = noise(64, 96, 3)
     for look, images in ((model.detect, 1), (model.localise, 1), (model.classify, 2)):
         with pytest.raises(
             InputError,
-            match=rf"1000000x1000000 pixels wants about {images * wanted:.1f} GiB .* are free",
+            match=rf"1000000x1000000 pixels wants about {(images * maps + memory.SPARE) / 2**30:.1f} GiB",
         ):
             look(photo, scales=[(64, 96), (1_000_000, 1_000_000)])
     monkeypatch.setattr(memory, "available", lambda: 40_000)
-    with pytest.raises(InputError, match=r"64x96 pixels wants about 0 MiB .* 0 MiB are free"):
+    with pytest.raises(InputError, match=r"64x96 pixels wants about 161 MiB .* 0 MiB are free"):
         model.detect(photo)
+    with pytest.raises(InputError, match=r"10 images of 48x48 pixels wants about \d+ MiB"):
+        model.classify(photo, views="ten")
 
 
 def test_fewer_images_at_once_where_memory_is_short(few, monkeypatch):
     photos = [noise(80, 130, 3, seed=i) for i in range(5)]
     expected = few.detect(photos)
-    two = 2.5 * memory.bytes_for(few, (1, 64, 96, 3))
-    monkeypatch.setattr(memory, "available", lambda: int(two))
+    two = few._memory.bytes(2, 64, 96)
+    assert two < few._memory.bytes(3, 64, 96)
+    monkeypatch.setattr(memory, "available", lambda: two)
     for found, one in zip(few.detect(photos), expected, strict=True):
         np.testing.assert_allclose(found.boxes, one.boxes, atol=1e-2)
-    assert few._images_at_once(few.scales, 8) == 2
+    assert few._memory.images_at_once(few.scales, 8) == 2
 
 
 # ---------------------------------------------------------------------- saving
