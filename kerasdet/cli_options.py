@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,14 @@ Model = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option("--weights", help="Weight file or pretrained set, for a model given by name."),
+]
+ModelClasses = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-classes",
+        metavar="FILE",
+        help="Names of a model's labels, one a line, where its weights come without: OverFeat's.",
+    ),
 ]
 ImageSize = Annotated[
     str | None,

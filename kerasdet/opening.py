@@ -8,6 +8,7 @@ import keras
 
 from kerasdet import runs, zoo
 from kerasdet.classifier import Classifier
+from kerasdet.data import class_names as names_of
 from kerasdet.errors import InputError
 from kerasdet.weights.file_format import recognise
 
@@ -18,6 +19,7 @@ def open_model(
     model: str,
     *,
     weights: str | None = None,
+    class_names: str | Path | None = None,
     image_size: str | None = None,
     classifiers: bool = False,
 ):
@@ -26,6 +28,8 @@ def open_model(
     Args:
         model: which; a name takes its default pretrained set unless `weights` says other.
         weights: for a name: a pretrained set's name or a weight file.
+        class_names: for a name: text file of the names of the weights' labels, one a line, where
+            they come without: OverFeat's.
         image_size: the side of the network's input, or "HEIGHTxWIDTH", for one that takes
             several; None: its own.
         classifiers: whether a `kerasdet.classifier.Classifier` will do too.
@@ -33,7 +37,7 @@ def open_model(
     Raises:
         InputError: if it is none of these, or its input is of one size.
     """
-    opened = _opened(model, weights)
+    opened = _opened(model, weights, class_names)
     classifies = isinstance(opened, Classifier)
     if not hasattr(opened, "detect") and not (classifies and classifiers):
         raise InputError(f"{model} is a {type(opened).__name__}, which is no detector.")
@@ -79,8 +83,12 @@ def set_looks(model, *, scales: str | None = None, merge: str | None = None) -> 
         model.merge = merge
 
 
-def _opened(model, weights):
+def _opened(model, weights, class_names=None):
     path = Path(model)
+    if class_names is not None and path.exists():
+        raise InputError(
+            f"Names of classes go with a model by name and its weights; {model} has its own."
+        )
     if path.is_dir():
         if (path / "model.json").is_file():
             return runs.open_run(path)
@@ -98,7 +106,8 @@ def _opened(model, weights):
         raise InputError(
             f"Wanted a run folder, a .keras file or a model's name; no such path: {model}."
         )
-    return zoo.build(model, pretrained=weights or True)
+    named = {} if class_names is None else {"class_names": names_of.resolve(Path(class_names))}
+    return zoo.build(model, pretrained=weights or True, **named)
 
 
 def _saved(path):
