@@ -11,8 +11,9 @@ import tempfile
 import numpy as np
 
 import kerasdet
-from kerasdet import export, memory
+from kerasdet import export
 from kerasdet.backbones.overfeat import LAYOUTS, SCALES
+from kerasdet.export.inputs import _GRAPHS
 from kerasdet.opening import sides
 
 USES = ("detect", "localise", "scales", "ten", "export")
@@ -69,7 +70,11 @@ def main():
         model.vote(photo, given.use)
     else:
         getattr(model, given.use)(photo)
-    taken, wanted = status("VmHWM") - before, memory.Demand(model).bytes(images, *size)
+    taken = status("VmHWM") - before
+    demand = getattr(model, "_vote_memory", model._memory) if images > 1 else model._memory
+    wanted = demand.bytes(images, *size)
+    if given.use == "export":
+        wanted += demand.bytes_of_weights() + _GRAPHS
     print(
         f"{given.network} {given.width:g} {given.use} {given.scales or 'six scales'}: "
         f"{taken / 2**20:.0f} MiB at the peak, {wanted / 2**20:.0f} estimated: "

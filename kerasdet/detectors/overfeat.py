@@ -212,7 +212,7 @@ class OverFeat(Detector):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
 
-        self._memory = memory.Demand(self)
+        self._count_memory()
         self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
         config = {
@@ -277,8 +277,14 @@ class OverFeat(Detector):
             if isinstance(layer, OffsetMaxPooling | Interleave):
                 layer.fine = self._fine
         self._detect_functions.by_use.clear()
-        self._memory = memory.Demand(self)
+        self._count_memory()
         self.train_function = self.test_function = self.predict_function = None
+
+    def _count_memory(self):
+        """Of both kinds of passes: a vote goes without the regressor."""
+        votes = {name: output for name, output in self.output.items() if name != "boxes"}
+        self._memory = memory.Demand(self)
+        self._vote_memory = memory.Demand(keras.Model(self.input, votes, name=self.name))
 
     @property
     def step(self) -> int:
@@ -766,10 +772,10 @@ class OverFeat(Detector):
         if views not in ("scales", "ten"):
             raise InputError(f"views wants scales or ten, not {views!r}.")
         if views == "ten":
-            self._memory.require([(self.layout.window, self.layout.window)], images=10)
+            self._vote_memory.require([(self.layout.window, self.layout.window)], images=10)
             return voting.vote_views(self._seen, image, self.layout.window)
         scales = self._checked_scales(scales)
-        self._memory.require(scales, 2 if flips else 1)
+        self._vote_memory.require(scales, 2 if flips else 1)
         sizes = sizes_for(scales, *image.shape[:2])
         if image.shape[0] > image.shape[1]:  # the vote will swap them
             sizes = tuple(size[::-1] for size in sizes)
