@@ -102,6 +102,9 @@ class OverFeat(Detector):
         classes_per_scale: of an image's classes the best so many are looked for at each scale.
         candidate_score: least probability of a box that is to be merged.
         max_candidates: boxes of an image that are merged, the best.
+        merge_overlap: from which on boxes are merged, said as of two side by side (`threshold_of`).
+        suppress_overlap: of a class's merged boxes, one that overlaps a better one by more (IoU)
+            goes; None: none does, as in the paper.
         smallest: least longer side of an object that a window is about, in shares of the window's.
         part: of an object's area, or of the window's: a window with no more of any object in it is
             background.
@@ -149,6 +152,8 @@ class OverFeat(Detector):
         classes_per_scale=10,
         candidate_score=0.1,
         max_candidates=400,
+        merge_overlap=MERGES["greedy"],
+        suppress_overlap=None,
         smallest=0.25,
         part=0.25,
         worst_negatives=16,
@@ -211,6 +216,9 @@ class OverFeat(Detector):
         ):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
+        _checked_overlap(merge_overlap, "merge_overlap")
+        if suppress_overlap is not None:
+            _checked_overlap(suppress_overlap, "suppress_overlap")
 
         self._count_memory()
         self.merge = merge
@@ -225,6 +233,8 @@ class OverFeat(Detector):
             "classes_per_scale": classes_per_scale,
             "candidate_score": candidate_score,
             "max_candidates": max_candidates,
+            "merge_overlap": merge_overlap,
+            "suppress_overlap": suppress_overlap,
             "smallest": smallest,
             "part": part,
             "worst_negatives": worst_negatives,
@@ -505,32 +515,35 @@ class OverFeat(Detector):
             candidates: of all scales, in pixels of one size of the image.
             score_threshold: least score; None for 0.3.
             iou_threshold: the overlap beyond which boxes suppress each other, None for 0.3, or
-                merge, None for 0.5.
+                merge, None for the model's `merge_overlap`.
             max_detections: rows of the result; None for 100.
             merge: "greedy" or "nms"; None: the model's.
             candidate_score: least probability of a box that is to be merged; None: the model's.
         """
+        given = self._given()
         if candidate_score is None:
-            candidate_score = self._given()["candidate_score"]
+            candidate_score = given["candidate_score"]
         merge = _checked_merge(self.merge if merge is None else merge)
         score_threshold = _LEAST_SCORE if score_threshold is None else score_threshold
-        iou_threshold = MERGES[merge] if iou_threshold is None else _checked_overlap(iou_threshold)
+        if iou_threshold is None:
+            iou_threshold = given["merge_overlap"] if merge == "greedy" else MERGES[merge]
+        iou_threshold = _checked_overlap(iou_threshold)
         max_detections = _MOST if max_detections is None else max_detections
+        kept = {"score_threshold": score_threshold, "max_detections": max_detections}
         if merge == "nms":
-            return labelled_non_max_suppression(
-                *candidates,
-                score_threshold=score_threshold,
-                iou_threshold=iou_threshold,
-                max_detections=max_detections,
-            )
-        return greedy_merge(
+            return labelled_non_max_suppression(*candidates, iou_threshold=iou_threshold, **kept)
+        overlap, most = given["suppress_overlap"], given["max_candidates"]
+        found = greedy_merge(
             *candidates,
             threshold=threshold_of(iou_threshold),
             candidate_score=candidate_score,
             score_threshold=score_threshold,
-            max_candidates=self._given()["max_candidates"],
-            max_detections=max_detections,
+            max_candidates=most,
+            max_detections=max_detections if overlap is None else most,
         )
+        if overlap is None:
+            return found
+        return labelled_non_max_suppression(*found[:3], iou_threshold=overlap, **kept)
 
     def decode(
         self,
@@ -581,8 +594,8 @@ class OverFeat(Detector):
             images: as for every detector.
             score_threshold: least score; None for 0.3. A merged box's is S / (1 + S) of the sum S
                 of its windows' probabilities.
-            iou_threshold: the overlap beyond which boxes merge, None for 0.5, or suppress each
-                other, None for 0.3.
+            iou_threshold: the overlap beyond which boxes merge, None for the model's
+                `merge_overlap`, or suppress each other, None for 0.3.
             max_detections: most detections an image; None for 100.
             scales: (height, width) sizes to look at; None: the model's `scales`.
             merge: "greedy" (sec. 4.3) or "nms"; None: the model's.
@@ -850,7 +863,7 @@ def _checked_merge(merge):
     return merge
 
 
-def _checked_overlap(overlap):
+def _checked_overlap(overlap, name="iou_threshold"):
     if not 0 <= overlap <= 1:
-        raise InputError(f"iou_threshold wants an overlap in 0..1, not {overlap!r}.")
+        raise InputError(f"{name} wants an overlap in 0..1, not {overlap!r}.")
     return overlap
