@@ -14,7 +14,7 @@ from kerasdet.errors import InputError
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 _MEMINFO = Path("/proc/meminfo")
 
-PEAK = {"tensorflow": 3, "jax": 8}
+PEAK = {"tensorflow": 3, "jax": 9}
 """By back end, what the maps of a pass take at their peak, in units of its two largest layer outputs
 together: their padded and transposed copies live at the same time, and XLA gives little back before
 the end."""
