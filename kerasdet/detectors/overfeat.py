@@ -32,6 +32,7 @@ Where the paper is silent, this was chosen:
 - The merge: `kerasdet.suppression.greedy_merge`. Its threshold is said as an overlap, as that of
   suppression is: boxes merge that match better than two of one size, one beside the other, with
   this overlap.
+- What was merged may overlap, unless a suppression is asked for.
 - An image higher than wide is looked at in the scales' sizes with sides swapped.
 """
 
@@ -51,7 +52,12 @@ from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
-from kerasdet.suppression import Detections, greedy_merge, labelled_non_max_suppression
+from kerasdet.suppression import (
+    Detections,
+    greedy_merge,
+    labelled_non_max_suppression,
+    threshold_of,
+)
 from kerasdet.voting import Classification
 from kerasdet.windows import (
     Candidates,
@@ -847,14 +853,6 @@ def _to_source(size, source):
     """What brings xyxy from a network input of `size` to a photo of `source`, (height, width) both."""
     down, across = source[0] / size[0], source[1] / size[1]
     return np.array([across, down, across, down], "float32")
-
-
-def threshold_of(overlap):
-    """The match score of two boxes of one size, one beside the other, with this IoU.
-
-    Moved by the share m of their side, they have the IoU (1 - m) / (1 + m).
-    """
-    return (1 - overlap) / (1 + overlap) + 1 - overlap
 
 
 def _checked_merge(merge):
