@@ -29,6 +29,8 @@ def main(folder, split="test"):
         ("overfeat_shapes-1", detection),
     ):
         measure(runs.open_run(Path(folder) / name), split)
+    if split == "val":
+        overlaps(runs.open_run(Path(folder) / "overfeat_shapes-1"))
 
 
 def classification(classifier, split):
@@ -77,9 +79,7 @@ def localisation(model, split):
 def detection(model, split):
     """AP50 on images of up to five shapes."""
     examples = data.load(f"shapes:{split}?count=200&size=160")
-    papers = {"merge_overlap": 0.5, "suppress_overlap": None}
-    merging = type(model).from_config(model.get_config() | papers)
-    merging.set_weights(model.get_weights())
+    merging = with_overlaps(model, 0.5, None)
     for scales, fine, sizes in (
         (WIDE, True, "three scales, fine stride"),
         (WIDE, False, "three scales, coarse stride"),
@@ -93,6 +93,24 @@ def detection(model, split):
             one.scales, one.fine, one.merge = scales, fine, merge
             score = evaluation.evaluate(one, examples).metrics["AP50"]
             print(f"| detection | {sizes}, {setting} | AP50 {score:.3f} |", flush=True)
+
+
+def overlaps(model):
+    """AP50 on `val` by what the recipe's overlaps were chosen from."""
+    examples = data.load("shapes:val?count=200&size=160")
+    for merge in (0.5, 0.6, 0.7, 0.8):
+        for suppress in (None, 0.3, 0.2):
+            result = evaluation.evaluate(with_overlaps(model, merge, suppress), examples)
+            setting = f"merge_overlap={merge}, suppress_overlap={suppress}"
+            print(f"| detection | {setting} | AP50 {result.metrics['AP50']:.3f} |", flush=True)
+
+
+def with_overlaps(model, merge, suppress):
+    """The same detector with other overlaps."""
+    config = model.get_config() | {"merge_overlap": merge, "suppress_overlap": suppress}
+    other = type(model).from_config(config)
+    other.set_weights(model.get_weights())
+    return other
 
 
 if __name__ == "__main__":
