@@ -61,6 +61,31 @@ def common_name(name: str) -> str:
     return _IN_COCOS_WORDS.get(name, name)
 
 
+def overfeat_labels(count: int) -> list[str]:
+    """Stand-ins for names that are not known, of labels whose order is OverFeat's own.
+
+    Unlike "class 0", "class 1", ... they say that data of as many classes has another order.
+    """
+    return [f"OverFeat label {label}" for label in range(count)]
+
+
+def about_names(names) -> str:
+    """What to do about stand-ins of `overfeat_labels`, as the end of a sentence; else ""."""
+    if list(names) != overfeat_labels(len(names)):
+        return ""
+    return (
+        "; the release's labels are in an order of OverFeat's own, neither by synset nor by alphabet: "
+        "give their names in that order (src/classes.h of its sources), in the data's words, as "
+        "class_names=FILE of the model's builder or --model-classes FILE, one a line"
+    )
+
+
+def listed(names) -> str:
+    """The names for a sentence; of many the first ten and how many more."""
+    rest = len(names) - 10
+    return ", ".join(names) if rest <= 10 else f"{', '.join(names[:10])} and {rest} others"
+
+
 def are_generic(names) -> bool:
     """Whether a detector was only told how many classes there are ("class 0", "class 1", ...)."""
     return all(re.fullmatch(r"class \d+", name) for name in names)

@@ -141,9 +141,7 @@ class Classifier(keras.Model):
         self.width, self.dropout, self.stddev = width, dropout, stddev
         self.weight_decay = 0.0
         self._places = lambda: places
-        self._bytes = functools.cache(
-            lambda height, width: memory.bytes_for(self, (1, height, width, 3))
-        )
+        self._memory = memory.Demand(self)
         self._window = 1
         window = 224
         if layout is not None:
@@ -272,14 +270,8 @@ class Classifier(keras.Model):
         Raises:
             InputError: if there is not.
         """
-        self._require_memory([self.image_size])
+        self._memory.require([self.image_size])
         return super().fit(*args, **kwargs)
-
-    def _require_memory(self, sizes, images=1):
-        """Refuses so many images of the largest of these sizes where there is no memory for them."""
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
-        wanted = images * self._bytes(height, width)
-        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
 
     # ------------------------------------------------------------------ use
 
@@ -313,9 +305,9 @@ class Classifier(keras.Model):
         return [voting.ranked(row, self.class_names, top) for row in rows]
 
     def _of_middles(self, images):
-        self._require_memory([self.image_size])
-        for start in range(0, len(images), _BATCH):
-            chunk = images[start : start + _BATCH]
+        most = self._memory.images_at_once([self.image_size], _BATCH)
+        for start in range(0, len(images), most):
+            chunk = images[start : start + most]
             seen = [warp(voting.middle(image, self.image_size), self.image_size) for image in chunk]
             logits = self.predict_on_batch(np.stack(seen))
             yield from ops.convert_to_numpy(ops.softmax(logits, axis=-1))
@@ -327,10 +319,11 @@ class Classifier(keras.Model):
             InputError: as `classify`.
         """
         if views == "ten":
+            self._memory.require([self.image_size], images=10)
             return voting.vote_views(self.probabilities, image, self.image_size)
         if views == "scales":
             if self.scales:
-                self._require_memory(self.scales, images=2)  # and its mirror image
+                self._memory.require(self.scales, images=2)  # and its mirror image
             return voting.vote_scales(self.probabilities, image, self.scales)
         (row,) = self._of_middles([image])
         return row

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kerasdet.classes import about_names, listed
 from kerasdet.cli_data import Classes, data_app, import_quietly, load_examples
 from kerasdet.cli_options import (
     BACKENDS,
@@ -19,6 +20,7 @@ from kerasdet.cli_options import (
     ImageSize,
     Merge,
     Model,
+    ModelClasses,
     Regions,
     Scales,
     Strict,
@@ -53,6 +55,7 @@ def evaluate(
     rule: Annotated[str, typer.Option(help=_RULES_HELP)] = "voc10",
     weights: Weights = None,
     tree: Tree = None,
+    model_classes: ModelClasses = None,
     image_size: ImageSize = None,
     classes: Classes = None,
     match_names: Annotated[
@@ -97,14 +100,19 @@ def evaluate(
     for path in filter(None, (json, plots and plots / "precision_recall.png")):
         runs.check_writable(path)
     detector = open_model(
-        model, weights=weights, tree=tree, image_size=image_size, classifiers=True
+        model,
+        weights=weights,
+        tree=tree,
+        class_names=model_classes,
+        image_size=image_size,
+        classifiers=True,
     )
     _check_takes_regions(detector, regions)
     set_looks(detector, scales=scales, merge=merge)
     if rule == _LOCALISATION and not hasattr(detector, "localise"):
         raise InputError(f"--rule {rule} goes with an OverFeat, not with {detector.name}.")
     if not hasattr(detector, "detect") or (views != "centre" and hasattr(detector, "vote")):
-        numbers = _evaluate_classifier(detector, data, strict, limit, views)
+        numbers = _evaluate_classifier(detector, data, strict, limit, views, match_names)
         if json is not None:
             _write_numbers(json, model, numbers)
             print(f"Wrote {json}")
@@ -155,7 +163,7 @@ def _write_numbers(path, model, numbers):
     runs.write_json(path, content)
 
 
-def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, Any]:
+def _evaluate_classifier(classifier, spec, strict, limit, views, match_names) -> dict[str, Any]:
     from kerasdet import data, voting
     from kerasdet.classifier import VIEWS
     from kerasdet.data.epochs import size_of
@@ -165,13 +173,18 @@ def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, An
     if views not in VIEWS:
         raise typer.BadParameter(f"--views wants one of {', '.join(VIEWS)}, not {views}")
     examples = load_images(spec, strict=strict)
-    name, names = examples.name, examples.class_names
+    name = examples.name
+    if match_names:
+        examples = _in_labels_of(classifier, examples)
+    names = examples.class_names
     if limit is not None:
         whole = size_of(examples)
         examples = examples.take(limit)
         examples.size = min(limit, whole or limit)  # which `take` hides, and the names
         examples.class_names = names
     batches = data.classification_pipeline(examples, classifier, 32)  # checks the classes, too
+    if views == "centre":
+        classifier._memory.require([classifier.image_size], 32)
     if views == "centre":
         classifier.compile()
         metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
@@ -180,6 +193,21 @@ def _evaluate_classifier(classifier, spec, strict, limit, views) -> dict[str, An
         metrics = voting.accuracy(lambda image: classifier.vote(image, views), images)
     print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     return {"data": name, "views": views, "metrics": metrics}
+
+
+def _in_labels_of(classifier, examples):
+    """The images, each label that of the classifier's class of the same name."""
+    from kerasdet import data
+
+    labels = {name: label for label, name in enumerate(classifier.class_names)}
+    unknown = [name for name in examples.class_names if name not in labels]
+    if unknown:
+        raise InputError(
+            f"{classifier.name} has no class by the name of {listed(unknown)}"
+            f"{about_names(classifier.class_names)}."
+        )
+    own = [labels[name] for name in examples.class_names]
+    return data.relabelled(examples, own, classifier.class_names)
 
 
 @app.command()
@@ -192,6 +220,7 @@ def detect(
     score: Score = 0.4,
     weights: Weights = None,
     tree: Tree = None,
+    model_classes: ModelClasses = None,
     image_size: ImageSize = None,
     regions: Regions = None,
     scales: Scales = None,
@@ -209,7 +238,9 @@ def detect(
     paths = photos(images)
     pictures = _pictures(output, paths)
     runs.check_writable(next(iter(pictures.values())))
-    detector = open_model(model, weights=weights, tree=tree, image_size=image_size)
+    detector = open_model(
+        model, weights=weights, tree=tree, class_names=model_classes, image_size=image_size
+    )
     regions_of = _regions_of_photos(detector, regions, paths)
     set_looks(detector, scales=scales, merge=merge)
     unread = []
@@ -287,6 +318,7 @@ def export(
     ] = None,
     weights: Weights = None,
     tree: Tree = None,
+    model_classes: ModelClasses = None,
     image_size: ImageSize = None,
     backend: Backend = None,
 ):
@@ -295,9 +327,13 @@ def export(
     from kerasdet import export as exporting
     from kerasdet.opening import open_model
 
-    classifiers = format == "darknet"
     detector = open_model(
-        model, weights=weights, tree=tree, image_size=image_size, classifiers=classifiers
+        model,
+        weights=weights,
+        tree=tree,
+        class_names=model_classes,
+        image_size=image_size,
+        classifiers=format == "darknet",
     )
     report = exporting.export(
         detector,

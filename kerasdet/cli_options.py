@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,14 @@ Tree = Annotated[
         metavar="FILE",
         help="For yolo9000 by name: its WordTree, a .tree (names in a .names of the same name beside "
         "it) or a .json of {child: parent}.",
+    ),
+]
+ModelClasses = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-classes",
+        metavar="FILE",
+        help="Names of a model's labels, one a line, where its weights come without: OverFeat's.",
     ),
 ]
 ImageSize = Annotated[

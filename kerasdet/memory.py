@@ -1,7 +1,9 @@
-"""How much memory the machine has to spare, asked before a great deal of it is wanted."""
+"""How much memory a network takes and the machine has to spare, asked before a great deal is wanted."""
 
 import contextlib
+import functools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -12,13 +14,13 @@ from kerasdet.errors import InputError
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 _MEMINFO = Path("/proc/meminfo")
 
-PEAK = 3
-"""What a pass takes at its peak, in units of its two largest layer outputs together.
+PEAK = {"tensorflow": 3, "jax": 9}
+"""By back end, what the maps of a pass take at their peak, in units of its two largest layer outputs
+together: their padded and transposed copies live at the same time, and XLA gives little back before
+the end."""
 
-Their padded and transposed copies live at the same time. Measured on two CPU threads by `python
-tools/peak_memory.py fast 0.25 SIDE`: 2.7, 2.8 and 2.8 times at sides of 1000, 2000 and 3000 pixels, and
-of `accurate 0.25 1500` 2.2 times. At full width it is more on images of 700 to 1000 pixels, about 10.
-"""
+SPARE = 96 * 2**20
+"""What else passes take, bytes: their compiled forms, one a size of images, and the threads' buffers."""
 
 
 def available() -> int | None:
@@ -49,23 +51,71 @@ def require(wanted: int, what: str) -> None:
         )
 
 
-def bytes_for(model, shape) -> int:
-    """What a network takes for one input: `PEAK` times its two largest layer outputs together.
+class Demand:
+    """What a network's passes over images take beside its weights, and whether there is as much.
+
+    Its maps (`PEAK`); the copies that convolutions make of their kernels for the processor's own layout,
+    of which two may be there at once, as OverFeat's classifier and its regressor run side by side;
+    and `SPARE`. Of small images the kernels are the most, of large ones the maps.
+
+    Measured on two CPU threads (`python tools/peak_memory.py fast detect`, and so on: both networks at
+    full and at an eighth of the width, one scale and six, votes and ten views, images of 231 to 2000
+    pixels): on TensorFlow 1.05 to 1.83 times what was taken is estimated. On JAX it is 1.1 to 3.3 times
+    at an eighth and a half of the width, and more at full width, whose kernels XLA does not copy.
 
     Args:
-        model: a functional Keras model of one input.
-        shape: of the input, the batch among it, all known.
+        model: a functional Keras model of one input (B, H, W, C).
     """
-    every = keras.Model(model.input, [layer.output for layer in model.layers])
-    outputs = keras.tree.flatten(every.compute_output_spec(keras.KerasTensor(shape)))
-    sizes = [math.prod(each.shape) * (2 if "16" in each.dtype else 4) for each in outputs]
-    return PEAK * sum(sorted(sizes)[-2:])
+
+    def __init__(self, model):
+        self._model = model
+        self._maps = functools.cache(self._largest_maps)
+
+    def bytes(self, images: int, height: int, width: int) -> int:
+        """For so many images of a size in one pass."""
+        kernels = sum(sorted(map(_size, self._model.weights))[-2:])
+        peak = PEAK.get(keras.backend.backend(), max(PEAK.values()))
+        return peak * images * self._maps(height, width) + kernels + SPARE
+
+    def bytes_of_weights(self) -> int:
+        """The weights themselves, as another copy of the network has them."""
+        return sum(map(_size, self._model.weights))
+
+    def require(self, sizes: Iterable[tuple[int, int]], images: int = 1) -> None:
+        """Refuses so many images of the largest of these (height, width) where there is too little.
+
+        Raises:
+            InputError: saying how much is wanted and how much is free.
+        """
+        height, width = max(sizes, key=math.prod)
+        several = "an image" if images == 1 else f"{images} images"
+        what = f"{self._model.name} on {several} of {height}x{width} pixels"
+        require(self.bytes(images, height, width), what)
+
+    def images_at_once(self, sizes: Iterable[tuple[int, int]], most: int) -> int:
+        """How many images of the largest of these sizes there is memory for, up to `most`.
+
+        Raises:
+            InputError: if there is not for one.
+        """
+        largest = max(sizes, key=math.prod)
+        self.require([largest])
+        free = available()
+        fitting = (n for n in range(most, 0, -1) if free is None or self.bytes(n, *largest) <= free)
+        return next(fitting, 1)
+
+    def _largest_maps(self, height, width):
+        """Bytes of an image's two largest layer outputs together."""
+        every = keras.Model(self._model.input, [layer.output for layer in self._model.layers])
+        shape = (1, height, width, self._model.input.shape[-1])
+        outputs = keras.tree.flatten(every.compute_output_spec(keras.KerasTensor(shape)))
+        return sum(sorted(map(_size, outputs))[-2:])
 
 
-def images_of(count: int, height: int, width: int) -> str:
-    """So many images of a size, in words."""
-    images = "an image" if count == 1 else f"{count} images"
-    return f"{images} of {height}x{width} pixels"
+def _size(tensor) -> int:
+    return math.prod(tensor.shape) * (
+        2 if "16" in keras.backend.standardize_dtype(tensor.dtype) else 4
+    )
 
 
 def _readable(count: int) -> str:

@@ -8,6 +8,7 @@ import keras
 
 from kerasdet import runs, zoo
 from kerasdet.classifier import Classifier
+from kerasdet.data import class_names as names_of
 from kerasdet.errors import InputError
 from kerasdet.weights.file_format import recognise
 
@@ -19,6 +20,7 @@ def open_model(
     *,
     weights: str | None = None,
     tree: str | None = None,
+    class_names: str | Path | None = None,
     image_size: str | None = None,
     classifiers: bool = False,
 ):
@@ -28,6 +30,8 @@ def open_model(
         model: which; a name takes its default pretrained set unless `weights` says other.
         weights: for a name: a pretrained set's name or a weight file.
         tree: for the name "yolo9000": the file of its WordTree.
+        class_names: for a name: text file of the names of the weights' labels, one a line, where
+            they come without: OverFeat's.
         image_size: the side of the network's input, or "HEIGHTxWIDTH", for one that takes
             several; None: its own.
         classifiers: whether a `kerasdet.classifier.Classifier` will do too.
@@ -35,7 +39,7 @@ def open_model(
     Raises:
         InputError: if it is none of these, or its input is of one size.
     """
-    opened = _opened(model, weights, tree)
+    opened = _opened(model, weights, tree, class_names)
     classifies = isinstance(opened, Classifier)
     if not hasattr(opened, "detect") and not (classifies and classifiers):
         raise InputError(f"{model} is a {type(opened).__name__}, which is no detector.")
@@ -81,10 +85,14 @@ def set_looks(model, *, scales: str | None = None, merge: str | None = None) -> 
         model.merge = merge
 
 
-def _opened(model, weights, tree):
+def _opened(model, weights, tree=None, class_names=None):
     path = Path(model)
     if tree is not None and (path.exists() or model != "yolo9000"):
         raise InputError(f"A tree goes with yolo9000 by its name, not with {model}.")
+    if class_names is not None and path.exists():
+        raise InputError(
+            f"Names of classes go with a model by name and its weights; {model} has its own."
+        )
     if path.is_dir():
         if (path / "model.json").is_file():
             return runs.open_run(path)
@@ -102,8 +110,12 @@ def _opened(model, weights, tree):
         raise InputError(
             f"Wanted a run folder, a .keras file or a model's name; no such path: {model}."
         )
-    trees = {} if tree is None else {"tree": tree}
-    return zoo.build(model, pretrained=weights or True, **trees)
+    given = {}
+    if tree is not None:
+        given["tree"] = tree
+    if class_names is not None:
+        given["class_names"] = names_of.resolve(Path(class_names))
+    return zoo.build(model, pretrained=weights or True, **given)
 
 
 def _saved(path):

@@ -57,6 +57,9 @@ class Recipe:
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
             a function as `kerasdet.data.pipeline` takes it, or None.
+        crops: of a classifier with "overfeat" as augmentation: windows of an image that an epoch
+            shows, each with its mirror image, as `kerasdet.data.classification_pipeline` has it;
+            None: one, mirrored half of the time.
         image_size: side of the network's input, or (height, width), for one that takes several.
         multi_scale: sides of which another is drawn every ten batches, of Fast R-CNN photos' short
             sides; None: `image_size` alone.
@@ -100,6 +103,7 @@ class Recipe:
     epochs: int = 100
     batch_size: int = 16
     augment: str | Callable[..., Any] | None = "default"
+    crops: int | None = None
     image_size: int | Sequence[int] | None = None
     multi_scale: Sequence[int] | None = None
     multi_scale_last: int = 0
@@ -152,6 +156,8 @@ class Recipe:
             raise InputError("classification_train is for a detector; a classifier has train.")
         if self.multi_scale_last and (self.classifies or self.multi_scale is None):
             raise InputError("multi_scale_last goes with the multi_scale of a detector.")
+        if self.crops is not None and not self.classifies:
+            raise InputError("crops is for a classifier; a detector learns from whole images.")
         if not 0 < self.detection_share < 1:
             raise InputError(
                 f"detection_share wants a share between 0 and 1, not {self.detection_share}."

@@ -220,6 +220,14 @@ def match_scores(boxes, others):
     return distance / ops.maximum(size, 1e-6) + 1 - box_ops.iou(boxes, others)
 
 
+def threshold_of(overlap):
+    """The match score of two boxes of one size, one beside the other, with this IoU.
+
+    Moved by the share m of their side, they have the IoU (1 - m) / (1 + m).
+    """
+    return (1 - overlap) / (1 + overlap) + 1 - overlap
+
+
 def greedy_merge(
     boxes,
     scores,

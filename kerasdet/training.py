@@ -162,9 +162,9 @@ def _prepare(recipe, data_dir, strict, first_epoch=0) -> _Job:
         model.train_from = recipe.train_from
     if recipe.image_size is not None:
         model.image_size = recipe.image_size
-    if hasattr(model, "_require_memory"):
+    if hasattr(model, "_memory"):
         sizes = [(side, side) for side in recipe.multi_scale or ()] or [model.image_size]
-        model._require_memory(sizes, recipe.batch_size)
+        model._memory.require(sizes, recipe.batch_size)
     batches = _batches(recipe, model, examples, images, data_dir, first_epoch)
     if batches.steps_per_epoch is None:
         raise InputError(f"How many training images {recipe.train} has is not known.")
@@ -232,6 +232,7 @@ def _batches(recipe, model, examples, images, data_dir, first_epoch):
         "multi_scale": recipe.multi_scale,
     }
     if recipe.classifies:
+        settings["crops"] = recipe.crops
         return data.classification_pipeline(examples, model, recipe.batch_size, **settings)
     settings["max_boxes"] = recipe.max_boxes
     settings |= {"multi_scale_last": recipe.multi_scale_last, "epochs": recipe.epochs}

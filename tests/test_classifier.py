@@ -291,7 +291,7 @@ def test_an_image_smaller_than_the_window_is_one_clear_error():
 
 
 def test_sizes_there_is_no_memory_for_are_refused_before_they_are_made():
-    """A vote takes an image and its mirror image, the middle and a step of training one."""
+    """A vote takes an image and its mirror image, or ten views; the middle and a training step one."""
     model, image = tiny_overfeat(), np.zeros((30, 30, 3), "uint8")
     model.scales = [(40, 40), (600_000, 600_000)]
     sentence = "classifier.* on {} of 600000x600000 pixels wants about .* GiB .* are free"
@@ -300,6 +300,8 @@ def test_sizes_there_is_no_memory_for_are_refused_before_they_are_made():
             vote(image)
     assert len(model.classify(image, views="ten")) == 1
     model.image_size = 600_000
+    with pytest.raises(InputError, match=sentence.format("10 images")):
+        model.vote(image, "ten")
     model.compile()
     for use in (model.classify, lambda image: model.fit(image[None], np.zeros(1))):
         with pytest.raises(InputError, match=sentence.format("an image")):

@@ -123,7 +123,9 @@ def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
     assert code == 2
     assert "all its 1 epochs" in err
     assert len(err.strip().splitlines()[-1]) < 200
-    code, _, err = run(capsys, "train", "--resume", folder, "--epochs", "2", "--lr", "50", "--strict")
+    code, _, err = run(
+        capsys, "train", "--resume", folder, "--epochs", "2", "--lr", "50", "--strict"
+    )
     assert code == 2
     assert "learning-rate, strict too" in " ".join(err.replace("│", " ").split())
 
@@ -406,6 +408,38 @@ def test_evaluate_says_how_often_a_classifier_is_right(capsys, tmp_path):
     code, _, err = run(capsys, "bench", tmp_path / "classifier.keras")
     assert code == 2
     assert "a Classifier, which is no detector" in err
+
+
+def test_a_classifier_with_its_classes_in_another_order_is_evaluated_by_their_names(
+    capsys, tmp_path
+):
+    from kerasdet import data
+    from kerasdet.classifier import Classifier
+    from kerasdet.voting import accuracy
+
+    kinds = ["triangle", "ellipse", "rectangle", "star"]
+    classifier = Classifier(
+        class_names=kinds, network="overfeat_fast", width=1 / 96, stddev=None, scales=[(245, 245)]
+    )
+    classifier.save(tmp_path / "it.keras")
+    evaluate = ("evaluate", tmp_path / "it.keras", "--data")
+    spec = "shapes:val?count=6&size=48&classes=ellipse,triangle,rectangle"
+    images = data.load_images(spec)
+    own = [kinds.index(name) for name in images.class_names]
+    images = [{**each, "label": own[each["label"]]} for each in images.as_numpy_iterator()]
+    for views in ("centre", "scales"):
+        expected = accuracy(lambda image, views=views: classifier.vote(image, views), images)
+        code, out, _ = run(capsys, *evaluate, spec, "--match-names", "--views", views)
+        assert code == 0
+        assert f"top1 {expected['top1']:.4f}" in out
+    for classes, options, said in (
+        (",".join(sorted(kinds)), (), "the same names in another order"),
+        ("star,cross", ("--match-names",), "has no class by the name of cross."),
+    ):
+        spec = f"shapes:val?count=6&size=48&classes={classes}"
+        code, _, err = run(capsys, *evaluate, spec, *options)
+        assert code == 2
+        assert said in " ".join(err.split())
 
 
 def test_evaluate_lets_several_views_of_an_image_vote(capsys, tmp_path, model):

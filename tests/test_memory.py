@@ -52,10 +52,44 @@ def test_more_than_there_is_is_refused_with_both_numbers(machine):
     memory.require(10**18, "It")  # a system that does not say refuses nothing
 
 
-def test_a_network_takes_three_times_its_two_largest_layer_outputs():
-    """Of 2x20x30: 16 channels at half the side, and their ReLU, are more than the image."""
+@pytest.fixture
+def network():
+    """A convolution to 16 channels at half the side, its ReLU, and a large kernel at the end."""
     inputs = keras.Input((None, None, 3))
-    x = layers.Conv2D(16, 2, strides=2)(inputs)
-    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
-    assert memory.bytes_for(model, (2, 20, 30, 3)) == 3 * 2 * (2 * 10 * 15 * 16) * 4
-    assert memory.bytes_for(model, (2, 40, 60, 3)) == 4 * memory.bytes_for(model, (2, 20, 30, 3))
+    x = layers.ReLU()(layers.Conv2D(16, 2, strides=2)(inputs))
+    x = layers.Dense(1000)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(500)(x), name="it")
+
+
+@pytest.mark.parametrize(("back_end", "times"), [("tensorflow", 3), ("jax", 9)])
+def test_a_pass_takes_its_two_largest_maps_some_times_and_a_copy_of_two_kernels(
+    network, monkeypatch, back_end, times
+):
+    """The convolution's map and the ReLU's, which are more than the image; the two Dense layers."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: back_end)
+    maps = 2 * (100 * 150 * 16) * 4
+    kernels = (1000 * 500 + 16 * 1000) * 4
+    demand = memory.Demand(network)
+    assert demand.bytes(1, 200, 300) == times * maps + kernels + memory.SPARE
+    assert demand.bytes(10, 200, 300) == 10 * times * maps + kernels + memory.SPARE
+    assert demand.bytes(1, 400, 600) == 4 * times * maps + kernels + memory.SPARE
+    biases, convolution = 1000 + 500 + 16, 2 * 2 * 3 * 16
+    assert demand.bytes_of_weights() == kernels + (biases + convolution) * 4
+
+
+def test_as_many_images_at_once_as_there_is_memory_for(network, monkeypatch):
+    monkeypatch.setattr(memory, "PEAK", dict.fromkeys(memory.PEAK, 3))
+    demand, sizes = memory.Demand(network), [(200, 300), (20, 30)]
+    for free, expected in ((demand.bytes(4, 200, 300) - 1, 3), (10**12, 8), (None, 8)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert demand.images_at_once(sizes, 8) == expected
+        demand.require(sizes)
+    monkeypatch.setattr(memory, "available", lambda: 97 * 2**20)
+    for use in (demand.require, lambda sizes: demand.images_at_once(sizes, 8)):
+        with pytest.raises(
+            InputError,
+            match="it on an image of 200x300 pixels wants about 103 MiB of memory, and 97 MiB are",
+        ):
+            use(sizes)
+    with pytest.raises(InputError, match="it on 10 images of 200x300 pixels wants about 153 MiB"):
+        demand.require(sizes, images=10)

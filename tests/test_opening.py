@@ -33,6 +33,17 @@ def test_a_name_takes_its_default_set_or_the_weights_that_are_named(asked):
     ]
 
 
+def test_names_of_a_weight_files_labels_come_from_a_file(asked, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("kit fox\n\ntench\n")
+    opening.open_model("yolo_v2", weights="raw", class_names=names)
+    assert asked == [("yolo_v2", {"pretrained": "raw", "class_names": ["kit fox", "tench"]})]
+    with pytest.raises(InputError, match="a text file with a name on each line"):
+        opening.open_model("yolo_v2", class_names=tmp_path / "absent")
+    with pytest.raises(InputError, match="go with a model by name and its weights"):
+        opening.open_model(str(tmp_path), class_names=names)
+
+
 def test_a_network_for_several_sizes_is_opened_at_the_one_that_is_said(asked):
     assert opening.open_model("yolo_v2").image_size == (32, 48)
     assert opening.open_model("yolo_v2", image_size="64").image_size == (64, 64)

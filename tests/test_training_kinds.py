@@ -88,6 +88,35 @@ def test_an_overfeat_trains_on_its_windows_and_opens_with_its_layout(tmp_path):
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
 
 
+CROPPING = """
+import kerasdet
+from tests.test_training_kinds import classifying, little_overfeat
+
+def overfeat(class_names):
+    return kerasdet.Classifier(
+        class_names=class_names, network=little_overfeat("ab").network, dropout=0.0, stddev=None
+    )
+
+def recipe():
+    return classifying(model=overfeat, augment="overfeat", crops=2, schedule="steps")
+"""
+
+
+def test_a_run_of_crops_that_was_resumed_ends_with_the_numbers_of_one_that_was_not(tmp_path):
+    file = tmp_path / "recipe.py"
+    file.write_text(CROPPING)
+    recipe = runs.read_recipe(file)
+    whole = training.train(recipe, output=tmp_path / "whole", recipe_file=file)
+    begun = training.replaced(recipe, {"epochs": 1})
+    resumed = training.train(begun, output=tmp_path / "resumed", recipe_file=file)
+    training.resume(resumed, epochs=2)
+    for row, expected in zip(metrics(resumed), metrics(whole), strict=True):
+        assert row == pytest.approx(expected, rel=2e-4)
+    one, other = (runs.open_run(run).get_weights() for run in (whole, resumed))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_a_model_of_the_other_task_is_named():
     with pytest.raises(InputError, match="task='classification' does not go with one_ssd, a SSD"):
         training.train(classifying(model=one_ssd))
@@ -95,6 +124,10 @@ def test_a_model_of_the_other_task_is_named():
         classifying(task="segmentation")
     with pytest.raises(InputError, match="classification_train is for a detector"):
         classifying(classification_train="shapes")
+    with pytest.raises(InputError, match="crops is for a classifier"):
+        classifying(task="detection", crops=5)
+    with pytest.raises(InputError, match="crops goes with augment='overfeat'"):
+        training.train(classifying(crops=5))
 
 
 def one_ssd(class_names):

@@ -79,7 +79,7 @@ def darknet_448(image, image_size, seed):
 def overfeat(image, image_size, seed, *, flip_probability=0.5):
     """A window of the network's size from anywhere in the image at its `voting.short_side`, and a flip.
 
-    Five crops of an image, as in the paper, are five epochs: each draws anew.
+    One view a pass; `overfeat_views` has all that the paper shows of an image together.
 
     Args:
         image: uint8 (H, W, 3).
@@ -92,13 +92,38 @@ def overfeat(image, image_size, seed, *, flip_probability=0.5):
     Source: arXiv:1312.6229, sec. 3.1.
     """
     drawn = tf.random.stateless_uniform((3,), seed)
+    seen = _window(image, image_size, drawn[:2])
+    return tf.cond(drawn[2] < flip_probability, lambda: tf.reverse(seen, [1]), lambda: seen)
+
+
+def overfeat_views(image, image_size, seed, *, crops):
+    """So many windows of the image, each drawn as `overfeat`'s, and the mirror images of these.
+
+    Args:
+        image: uint8 (H, W, 3).
+        image_size: (height, width) of the network's input, as for `overfeat`.
+        seed: int (2,); the same pair gives the same result.
+        crops: how many windows; the paper's are 5.
+
+    Returns:
+        (2 * crops, height, width, 3): the windows, then their mirror images in the same order.
+
+    Source: arXiv:1312.6229, sec. 3.1.
+    """
+    places = tf.unstack(tf.random.stateless_uniform((crops, 2), seed))
+    seen = tf.stack([_window(image, image_size, place) for place in places])
+    return tf.concat([seen, tf.reverse(seen, [2])], axis=0)
+
+
+def _window(image, image_size, place):
+    """The part of the image at its short side, at this share (2,) of the room, down and across."""
     window = tf.convert_to_tensor(image_size, tf.int32)
     source = tf.shape(image)[:2]
     sides = tf.cast(source, tf.float32)
     outer = tf.cast(window, tf.float32) * _room(tf.reduce_min(window))
     whole = tf.cast(tf.round(sides * tf.reduce_max(outer / sides)), tf.int32)
     whole = tf.maximum(whole, window)
-    first = tf.cast(drawn[:2] * tf.cast(whole - window + 1, tf.float32), tf.int32)
+    first = tf.cast(place * tf.cast(whole - window + 1, tf.float32), tf.int32)
     first = tf.minimum(first, whole - window)  # a product may be rounded up
     # Only what the window shows is sampled; the numbers are those of resizing the whole.
     seen = tf.raw_ops.ScaleAndTranslate(
@@ -109,7 +134,6 @@ def overfeat(image, image_size, seed, *, flip_probability=0.5):
         kernel_type="triangle",
         antialias=False,
     )[0]
-    seen = tf.cond(drawn[2] < flip_probability, lambda: tf.reverse(seen, [1]), lambda: seen)
     return tf.ensure_shape(seen, static_shape(image_size))
 
 

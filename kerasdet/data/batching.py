@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerasdet.classes import are_generic
+from kerasdet.classes import about_names, are_generic, listed
 from kerasdet.data import augment as augmentation
 from kerasdet.data import augment_corner, augment_yolo
 from kerasdet.data.augment import static_shape
@@ -320,7 +320,13 @@ def check_classes(examples, model) -> None:
     if theirs is None or list(theirs) == ours:
         return
     if len(theirs) != len(ours) or not are_generic(ours):
+        hint = about_names(ours)
+        if sorted(theirs) == sorted(ours):
+            hint = (
+                "; these are the same names in another order: evaluate with --match-names, or see "
+                "kerasdet.data.relabelled"
+            )
         raise InputError(
             f"the data's {len(theirs)} classes are not the model's {len(ours)}: the data has "
-            f"{', '.join(theirs)}; the model has {', '.join(ours)}"
+            f"{listed(theirs)}; the model has {listed(ours)}{hint}"
         )

@@ -16,7 +16,8 @@ def resolve(class_names: Sequence[str] | str | os.PathLike | None) -> list[str] 
             one name a line; or None.
 
     Raises:
-        InputError: for an empty list, a name that comes twice, or a file that is not there.
+        InputError: for what is none of these, an empty list, a name that comes twice, or a file that is
+            not there.
     """
     if class_names is None:
         return None
@@ -25,8 +26,12 @@ def resolve(class_names: Sequence[str] | str | os.PathLike | None) -> list[str] 
     elif isinstance(class_names, str):
         standard = {"voc": VOC_NAMES, "coco": COCO_NAMES}.get(class_names.lower())
         names = list(standard) if standard else _from_file(Path(class_names))
-    else:
+    elif isinstance(class_names, Sequence):
         names = [str(name) for name in class_names]
+    else:
+        raise InputError(
+            f"class_names must be a list, 'voc', 'coco' or a text file of names, not {class_names!r}"
+        )
     if not names:
         file = isinstance(class_names, str | os.PathLike)
         what = f"{class_names} as class_names" if file else "class_names"

@@ -5,8 +5,10 @@ An element is a dict {"image": uint8 (H, W, 3), RGB; "label": int32, 0..K-1; "im
 readers' (`kerasdet.data.stream`): `class_names`, `records`, `problems`, `name`, `reordered`.
 """
 
+import functools
 import os
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -309,6 +311,7 @@ def classification_pipeline(
     batch_size: int = 32,
     *,
     augment: str | Callable[..., Any] | None = None,
+    crops: int | None = None,
     shuffle: bool | int | None = None,
     seed: int = 0,
     first_epoch: int = 0,
@@ -330,6 +333,10 @@ def classification_pipeline(
         augment: `"darknet"`, `"darknet_448"` (the last epochs' at 448), `"overfeat"`, a function
             `(image, image_size, seed (2,) int64) -> image`, or None: the middle of the image, as
             `classify` sees it.
+        crops: with `"overfeat"`: each image gives so many windows and their mirror images, 2 * crops
+            examples, in place of one (the paper's five, `augment_classifier.overfeat_views`). An
+            epoch is as much longer. Where data is shuffled, they are drawn from a buffer that
+            holds those of a batch's number of images.
         shuffle: as in `kerasdet.data.pipeline`, as are the following.
         seed: of the order and the augmentation.
         first_epoch: number of the epoch that comes first.
@@ -349,6 +356,8 @@ def classification_pipeline(
     """
     _check_elements(examples)
     check_classes(examples, model)
+    see = _seen_by(augment) if crops is None else _views_of(augment, crops, multi_scale)
+    views = 1 if crops is None else 2 * crops
     plan = planned(
         model,
         batch_size,
@@ -359,8 +368,8 @@ def classification_pipeline(
         first_epoch=first_epoch,
         repeat=repeat,
         drop_remainder=drop_remainder,
+        views=views,
     )
-    see = _seen_by(augment)
     order = Order(
         examples,
         augment is not None if shuffle is None else shuffle,
@@ -372,7 +381,8 @@ def classification_pipeline(
 
     def prepare(example, image_size, seed):
         image = tf.cast(see(example["image"], image_size, seed), tf.float32)
-        return image, tf.cast(example["label"], tf.int32)
+        label = tf.cast(example["label"], tf.int32)
+        return image, label if crops is None else tf.repeat(label, views)
 
     batches = batched(
         lambda epoch: order.epoch(epoch, share=share),
@@ -380,6 +390,7 @@ def classification_pipeline(
         plan,
         steps=steps,
         drawn=augment is not None or bool(order.shuffle),
+        mixed=views * batch_size if order.shuffle else 0,
     )
     batches.class_names = list(model.class_names)
     return batches
@@ -394,6 +405,14 @@ def _seen_by(augment: str | Callable[..., Any] | None) -> Callable[..., Any]:
         known = ", ".join(repr(name) for name in _AUGMENTATIONS)
         raise InputError(f"augment must be {known}, a function or None, not {augment!r}")
     return _AUGMENTATIONS[augment]
+
+
+def _views_of(augment, crops, multi_scale) -> Callable[..., Any]:
+    if isinstance(crops, bool) or not isinstance(crops, Integral) or crops < 1:
+        raise InputError(f"crops wants a whole number from 1 on, or None, not {crops!r}")
+    if augment != "overfeat" or multi_scale is not None:
+        raise InputError("crops goes with augment='overfeat' and one size, without multi_scale")
+    return functools.partial(augment_classifier.overfeat_views, crops=crops)
 
 
 def _check_elements(examples: tf.data.Dataset) -> None:

@@ -31,6 +31,7 @@ class Plan:
         every: batches between two draws of a size.
         last: batches at the end of all `epochs` for which the greatest size is taken.
         epochs: of the whole training, where `last` is not 0.
+        views: examples that one image becomes.
     """
 
     batch_size: int
@@ -44,6 +45,7 @@ class Plan:
     every: int = 10
     last: int = 0
     epochs: int | None = None
+    views: int = 1
 
     @property
     def worker(self) -> tuple[int, int]:
@@ -51,13 +53,16 @@ class Plan:
         return self.shard or (0, 1)
 
     def share(self, size: int | None) -> tuple[int | None, int | None]:
-        """Examples and batches of one worker in an epoch of so many; None where not known."""
+        """Images and batches of one worker in an epoch of so many images; None where not known."""
         if size is None:
             return None, None
         share = math.ceil(size / self.worker[1])
-        steps = (share // self.batch_size) if self.drop_remainder else -(-share // self.batch_size)
+        examples = share * self.views
+        steps = examples // self.batch_size
+        if not self.drop_remainder:
+            steps = math.ceil(examples / self.batch_size)
         if steps == 0:
-            raise InputError(f"{share} examples do not fill one batch of {self.batch_size}")
+            raise InputError(f"{examples} examples do not fill one batch of {self.batch_size}")
         return share, steps
 
 
@@ -132,16 +137,20 @@ def batched(
     *,
     steps: int | None,
     drawn: bool,
+    mixed: int = 0,
 ) -> tf.data.Dataset:
     """The batches of epochs, prefetched; with an attribute `steps_per_epoch`.
 
     Args:
         epochs: from the number of an epoch (int64 scalar tensor) to this worker's examples in it.
-        prepare: graph function (example, image_size, seed (2,)) to an element of a batch.
+        prepare: graph function (example, image_size, seed (2,)) to an element of a batch; with
+            `plan.views` from 2 on to so many, along the first axis of its tensors.
         plan: the rest.
         steps: batches in an epoch; None if not known.
         drawn: whether one epoch is unlike another. Then each iteration over the result gives the
             next one.
+        mixed: an image's views go among those of others, through a buffer of so many; 0: they stay
+            side by side.
     """
     index, count = plan.worker
     if plan.last and steps is None:
@@ -152,12 +161,15 @@ def batched(
             size = _drawn_size(plan, epoch, place, steps) if plan.sizes else plan.image_size
             return prepare(example, size, seed_pair(plan.seed, epoch, place * count + index))
 
-        return (
-            epochs(epoch)
-            .enumerate()
-            .map(prepare_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .batch(plan.batch_size, drop_remainder=plan.drop_remainder)
+        examples = epochs(epoch).enumerate()
+        examples = examples.map(
+            prepare_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
+        if plan.views > 1:
+            examples = examples.unbatch()
+            if mixed:
+                examples = _shuffled(examples, mixed, seed_pair(plan.seed, epoch, -2))
+        return examples.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
 
     def full_epoch(epoch):  # of images of which none can be read, the next would be tried for ever
         return one_epoch(epoch).apply(tf.data.experimental.assert_cardinality(steps))
@@ -273,13 +285,7 @@ class Order:
             return self.reordered(tf.data.Dataset.from_tensor_slices(self._places(number)))
         if not self.shuffle:
             return self.examples
-        drawn = tf.random.stateless_uniform(
-            (), seed_pair(self.seed, number, -1), maxval=2**31 - 1, dtype=tf.int64
-        )
-        # Of this epoch's graph alone: the order must not depend on the global seed, and `shuffle` does
-        # not take a tensor as its seed where the global one is 0.
-        tf.compat.v1.set_random_seed(1)
-        return self.examples.shuffle(self.buffer, seed=drawn, reshuffle_each_iteration=False)
+        return _shuffled(self.examples, self.buffer, seed_pair(self.seed, number, -1))
 
 
 def size_of(examples: Any) -> int | None:
@@ -293,9 +299,19 @@ def size_of(examples: Any) -> int | None:
 def seed_pair(seed, epoch, place):
     """Seeds that no two (epoch, place) share.
 
-    Places are below 2**31; -1 is the order's, and from -2 down those of the batches' sizes.
+    Places are below 2**31; -1 is the order's, and from -2 down those of the batches' sizes, or -2
+    that of views among each other, which have one size.
     """
     return tf.stack([tf.constant(seed, tf.int64), epoch * 2**31 + tf.cast(place, tf.int64)])
+
+
+def _shuffled(examples: tf.data.Dataset, buffer: int, seeds) -> tf.data.Dataset:
+    """The same order for the same pair of seeds, an int64 tensor inside an epoch's graph."""
+    drawn = tf.random.stateless_uniform((), seeds, maxval=2**31 - 1, dtype=tf.int64)
+    # Of this epoch's graph alone: the order must not depend on the global seed, and `shuffle` does
+    # not take a tensor as its seed where the global one is 0.
+    tf.compat.v1.set_random_seed(1)
+    return examples.shuffle(buffer, seed=drawn, reshuffle_each_iteration=False)
 
 
 def _next_epoch(first: int) -> tf.data.Dataset:

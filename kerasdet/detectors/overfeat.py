@@ -32,6 +32,7 @@ Where the paper is silent, this was chosen:
 - The merge: `kerasdet.suppression.greedy_merge`. Its threshold is said as an overlap, as that of
   suppression is: boxes merge that match better than two of one size, one beside the other, with
   this overlap.
+- What was merged may overlap, unless a suppression is asked for.
 - An image higher than wide is looked at in the scales' sizes with sides swapped.
 """
 
@@ -51,7 +52,12 @@ from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
-from kerasdet.suppression import Detections, greedy_merge, labelled_non_max_suppression
+from kerasdet.suppression import (
+    Detections,
+    greedy_merge,
+    labelled_non_max_suppression,
+    threshold_of,
+)
 from kerasdet.voting import Classification
 from kerasdet.windows import (
     Candidates,
@@ -102,6 +108,9 @@ class OverFeat(Detector):
         classes_per_scale: of an image's classes the best so many are looked for at each scale.
         candidate_score: least probability of a box that is to be merged.
         max_candidates: boxes of an image that are merged, the best.
+        merge_overlap: from which on boxes are merged, said as of two side by side (`threshold_of`).
+        suppress_overlap: of a class's merged boxes, one that overlaps a better one by more (IoU)
+            goes; None: none does, as in the paper.
         smallest: least longer side of an object that a window is about, in shares of the window's.
         part: of an object's area, or of the window's: a window with no more of any object in it is
             background.
@@ -149,6 +158,8 @@ class OverFeat(Detector):
         classes_per_scale=10,
         candidate_score=0.1,
         max_candidates=400,
+        merge_overlap=MERGES["greedy"],
+        suppress_overlap=None,
         smallest=0.25,
         part=0.25,
         worst_negatives=16,
@@ -211,7 +222,11 @@ class OverFeat(Detector):
         ):
             if number < 1:
                 raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
+        _checked_overlap(merge_overlap, "merge_overlap")
+        if suppress_overlap is not None:
+            _checked_overlap(suppress_overlap, "suppress_overlap")
 
+        self._count_memory()
         self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
         config = {
@@ -224,6 +239,8 @@ class OverFeat(Detector):
             "classes_per_scale": classes_per_scale,
             "candidate_score": candidate_score,
             "max_candidates": max_candidates,
+            "merge_overlap": merge_overlap,
+            "suppress_overlap": suppress_overlap,
             "smallest": smallest,
             "part": part,
             "worst_negatives": worst_negatives,
@@ -276,7 +293,14 @@ class OverFeat(Detector):
             if isinstance(layer, OffsetMaxPooling | Interleave):
                 layer.fine = self._fine
         self._detect_functions.by_use.clear()
+        self._count_memory()
         self.train_function = self.test_function = self.predict_function = None
+
+    def _count_memory(self):
+        """Of both kinds of passes: a vote goes without the regressor."""
+        votes = {name: output for name, output in self.output.items() if name != "boxes"}
+        self._memory = memory.Demand(self)
+        self._vote_memory = memory.Demand(keras.Model(self.input, votes, name=self.name))
 
     @property
     def step(self) -> int:
@@ -497,32 +521,35 @@ class OverFeat(Detector):
             candidates: of all scales, in pixels of one size of the image.
             score_threshold: least score; None for 0.3.
             iou_threshold: the overlap beyond which boxes suppress each other, None for 0.3, or
-                merge, None for 0.5.
+                merge, None for the model's `merge_overlap`.
             max_detections: rows of the result; None for 100.
             merge: "greedy" or "nms"; None: the model's.
             candidate_score: least probability of a box that is to be merged; None: the model's.
         """
+        given = self._given()
         if candidate_score is None:
-            candidate_score = self._given()["candidate_score"]
+            candidate_score = given["candidate_score"]
         merge = _checked_merge(self.merge if merge is None else merge)
         score_threshold = _LEAST_SCORE if score_threshold is None else score_threshold
-        iou_threshold = MERGES[merge] if iou_threshold is None else _checked_overlap(iou_threshold)
+        if iou_threshold is None:
+            iou_threshold = given["merge_overlap"] if merge == "greedy" else MERGES[merge]
+        iou_threshold = _checked_overlap(iou_threshold)
         max_detections = _MOST if max_detections is None else max_detections
+        kept = {"score_threshold": score_threshold, "max_detections": max_detections}
         if merge == "nms":
-            return labelled_non_max_suppression(
-                *candidates,
-                score_threshold=score_threshold,
-                iou_threshold=iou_threshold,
-                max_detections=max_detections,
-            )
-        return greedy_merge(
+            return labelled_non_max_suppression(*candidates, iou_threshold=iou_threshold, **kept)
+        overlap, most = given["suppress_overlap"], given["max_candidates"]
+        found = greedy_merge(
             *candidates,
             threshold=threshold_of(iou_threshold),
             candidate_score=candidate_score,
             score_threshold=score_threshold,
-            max_candidates=self._given()["max_candidates"],
-            max_detections=max_detections,
+            max_candidates=most,
+            max_detections=max_detections if overlap is None else most,
         )
+        if overlap is None:
+            return found
+        return labelled_non_max_suppression(*found[:3], iou_threshold=overlap, **kept)
 
     def decode(
         self,
@@ -564,6 +591,7 @@ class OverFeat(Detector):
         score_threshold=None,
         iou_threshold=None,
         max_detections=None,
+        regions=None,
         scales=None,
         merge=None,
     ) -> list[Detections]:
@@ -573,9 +601,10 @@ class OverFeat(Detector):
             images: as for every detector.
             score_threshold: least score; None for 0.3. A merged box's is S / (1 + S) of the sum S
                 of its windows' probabilities.
-            iou_threshold: the overlap beyond which boxes merge, None for 0.5, or suppress each
-                other, None for 0.3.
+            iou_threshold: the overlap beyond which boxes merge, None for the model's
+                `merge_overlap`, or suppress each other, None for 0.3.
             max_detections: most detections an image; None for 100.
+            regions: None, as for every detector that looks at whole images.
             scales: (height, width) sizes to look at; None: the model's `scales`.
             merge: "greedy" (sec. 4.3) or "nms"; None: the model's.
 
@@ -584,8 +613,9 @@ class OverFeat(Detector):
 
         Raises:
             InputError: if something is not an image, a scale is smaller than the window, a number
-                makes no sense, or they want more memory than there is.
+                makes no sense, there are regions, or it wants more memory than there is.
         """
+        self._refuse(regions)
         images = [read_image(image, where) for where, image in each_image(images)]
         scales = self._checked_scales(scales)
         if iou_threshold is not None:
@@ -596,7 +626,7 @@ class OverFeat(Detector):
             "max_detections": max_detections,
             "merge": _checked_merge(self.merge if merge is None else merge),
         }
-        most = self._images_at_once(scales, _BATCH)
+        most = self._memory.images_at_once(scales, _BATCH)
         found: list[Detections] = []
         while len(found) < len(images):
             sizes = sizes_for(scales, *images[len(found)].shape[:2])
@@ -665,37 +695,13 @@ class OverFeat(Detector):
             )
         return functions[use](*candidates)
 
-    def _images_at_once(self, scales, most):
-        """How many images there is memory for at the largest scale.
-
-        Raises:
-            InputError: if there is not for one.
-        """
-        wanted, free = self._require_memory(scales), memory.available()
-        return most if free is None else max(min(most, free // wanted), 1)
-
-    def _require_memory(self, sizes, images=1):
-        """Bytes for so many images of the largest of these sizes.
-
-        Raises:
-            InputError: if there are fewer.
-        """
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
-        functions = self._detect_functions.by_use
-        use = ("bytes", height, width)
-        if use not in functions:
-            functions[use] = memory.bytes_for(self, (1, height, width, 3))
-        wanted = images * functions[use]
-        memory.require(wanted, f"{self.name} on {memory.images_of(images, height, width)}")
-        return wanted
-
     def fit(self, *args, **kwargs):
         """As every detector's; refused where there is no memory for one image.
 
         Raises:
             InputError: if there is not.
         """
-        self._require_memory([self.image_size])
+        self._memory.require([self.image_size])
         return super().fit(*args, **kwargs)
 
     # -------------------------------------------------------------------- localisation
@@ -723,7 +729,7 @@ class OverFeat(Detector):
         Source: sec. 4.3.
         """
         scales = self._checked_scales(scales)
-        self._images_at_once(scales, 1)
+        self._memory.require(scales)
         merge = _checked_merge(self.merge if merge is None else merge)
         images = [read_image(image, where) for where, image in each_image(images)]
         return [
@@ -788,9 +794,10 @@ class OverFeat(Detector):
         if views not in ("scales", "ten"):
             raise InputError(f"views wants scales or ten, not {views!r}.")
         if views == "ten":
+            self._vote_memory.require([(self.layout.window, self.layout.window)], images=10)
             return voting.vote_views(self._seen, image, self.layout.window)
         scales = self._checked_scales(scales)
-        self._require_memory(scales, 2 if flips else 1)
+        self._vote_memory.require(scales, 2 if flips else 1)
         sizes = sizes_for(scales, *image.shape[:2])
         if image.shape[0] > image.shape[1]:  # the vote will swap them
             sizes = tuple(size[::-1] for size in sizes)
@@ -851,21 +858,13 @@ def _to_source(size, source):
     return np.array([across, down, across, down], "float32")
 
 
-def threshold_of(overlap):
-    """The match score of two boxes of one size, one beside the other, with this IoU.
-
-    Moved by the share m of their side, they have the IoU (1 - m) / (1 + m).
-    """
-    return (1 - overlap) / (1 + overlap) + 1 - overlap
-
-
 def _checked_merge(merge):
     if merge not in MERGES:
         raise InputError(f"merge wants one of {', '.join(MERGES)}, not {merge!r}.")
     return merge
 
 
-def _checked_overlap(overlap):
+def _checked_overlap(overlap, name="iou_threshold"):
     if not 0 <= overlap <= 1:
-        raise InputError(f"iou_threshold wants an overlap in 0..1, not {overlap!r}.")
+        raise InputError(f"{name} wants an overlap in 0..1, not {overlap!r}.")
     return overlap

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasdet.classes import are_generic, common_name, is_unused
+from kerasdet.classes import about_names, are_generic, common_name, is_unused
 from kerasdet.errors import InputError
 
 
@@ -92,7 +92,9 @@ def matched_classes(
     hint = ""
     if unknown:
         hint = f"; the model does not know {_few(unknown)}"
-    if not shared:
+    if about_names(of_model):
+        hint += about_names(of_model)
+    elif not shared:
         hint += (
             "; they share no name: give class_names= that call the data's labels by the model's "
             "words, or evaluate on data of the model's classes"

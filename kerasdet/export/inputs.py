@@ -1,15 +1,21 @@
 """What can be exported, and the checks of what a user asks for."""
 
+import math
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from kerasdet import memory
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
 from kerasdet.export.check import Tolerance
 from kerasdet.images import read_image
+
+# Bytes that tracing, writing and reading a graph of six scales take (`python tools/peak_memory.py fast
+# export --width 0.125`: 513 MiB, of which 34 are its pass and its weights).
+_GRAPHS = 512 * 2**20
 
 
 class Options(NamedTuple):
@@ -36,7 +42,7 @@ def exportable(model, *, with_regions=False) -> None:
         with_regions: whether the format is written of detectors of regions, too.
 
     Raises:
-        InputError: saying what is wanted instead.
+        InputError: saying what is wanted instead, or that there is too little memory.
     """
     if not isinstance(model, Detector):
         raise InputError(f"Wanted a kerasdet detector to export, not a {type(model).__name__}.")
@@ -51,6 +57,15 @@ def exportable(model, *, with_regions=False) -> None:
             f"Exporting wants Keras on TensorFlow, not on {backend}: save the model with "
             "model.save('model.keras') and export that file with KERAS_BACKEND=tensorflow."
         )
+    if hasattr(model, "_memory"):
+        _require_memory(model)
+
+
+def _require_memory(model):
+    """For a detector of several scales, the copy that is compared with it, and the graphs of both."""
+    demand = model._memory
+    wanted = demand.bytes(1, *max(model.scales, key=math.prod)) + demand.bytes_of_weights()
+    memory.require(wanted + _GRAPHS, f"Exporting {model.name} at its scales")
 
 
 def checked_thresholds(score_threshold, iou_threshold, max_detections) -> dict:

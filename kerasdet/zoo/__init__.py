@@ -17,7 +17,12 @@ from kerasdet.zoo.fast_rcnn import (
     fast_rcnn_vgg16,
     fast_rcnn_vgg_m_1024,
 )
-from kerasdet.zoo.overfeat import overfeat_accurate, overfeat_fast
+from kerasdet.zoo.overfeat import (
+    overfeat_accurate,
+    overfeat_accurate_classifier,
+    overfeat_fast,
+    overfeat_fast_classifier,
+)
 from kerasdet.zoo.ssd import ssd300, ssd512, ssd_mobilenet, ssd_small
 from kerasdet.zoo.yolo import (
     darknet19,
@@ -53,9 +58,18 @@ _BUILDERS = {
     "extraction": extraction,
     "darknet_reference": darknet_reference,
     "tiny_darknet": tiny_darknet,
+    "overfeat_fast_classifier": overfeat_fast_classifier,
+    "overfeat_accurate_classifier": overfeat_accurate_classifier,
 }
 
-CLASSIFIERS = ("darknet19", "extraction", "darknet_reference", "tiny_darknet")
+CLASSIFIERS = (
+    "darknet19",
+    "extraction",
+    "darknet_reference",
+    "tiny_darknet",
+    "overfeat_fast_classifier",
+    "overfeat_accurate_classifier",
+)
 """Those of the builders that make no detector."""
 
 __all__ = ["CLASSIFIERS", "build", "models", *_BUILDERS]

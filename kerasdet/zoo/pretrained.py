@@ -219,7 +219,8 @@ def _overfeat(model, member, metric):
         protocol="ILSVRC 2012 val, top-5 error, 4 scales, fine stride",
         default=True,
         notes="The classifier alone; the regression was never released. Labels are in OverFeat's own "
-        "order, whose names are in the release (src/, not here): neither by synset nor by alphabet. "
+        "order, whose names are in the release (src/classes.h, not here): neither by synset nor by "
+        "alphabet. "
         "An archive of 1.2 GB.",
     )
 
@@ -576,6 +577,8 @@ SETS: tuple[Pretrained, ...] = (
     ),
     _overfeat("overfeat_fast", "net_weight_0", 16.39),
     _overfeat("overfeat_accurate", "net_weight_1", 14.18),
+    _overfeat("overfeat_fast_classifier", "net_weight_0", 16.39),
+    _overfeat("overfeat_accurate_classifier", "net_weight_1", 14.18),
 )
 
 

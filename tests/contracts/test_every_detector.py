@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasdet.errors import InputError
 from tests import oracles, small
 
 
@@ -213,6 +214,15 @@ def test_detections_are_sorted_valid_and_inside_the_image(contract, overfitted):
     assert found.boxes[:, 3].max() > 64, "in the photo's own pixels, not the network's"
     assert set(found.labels) <= {0, 1, 2}
     assert found.names == [small.CLASS_NAMES[label] for label in found.labels]
+
+
+def test_regions_are_for_those_that_look_at_regions(contract, fresh):
+    photo = small.four_images().images[0]
+    given = None if contract.regions is None else contract.regions(photo.shape[:2])[None]
+    assert len(fresh.detect(photo, regions=given)) == 1
+    if contract.regions is None:
+        with pytest.raises(InputError, match="leave regions out"):
+            fresh.detect(photo, regions=np.zeros((1, 3, 4)))
 
 
 def test_thresholds_and_limits_are_obeyed(contract, overfitted):

@@ -406,3 +406,109 @@ def test_what_makes_no_sense_is_refused(folder):
         classification_pipeline(shapes(2, image_size=64), MODEL)
     with pytest.raises(InputError, match="batch_size must be 1 or more"):
         classification_pipeline(data, MODEL, 0)
+
+
+# ---------------------------------------------------------------------- five crops and their mirror images
+
+SIDE, ROWS, COLUMNS = 16, 18, 22  # 16 * 256 / 231 = 17.7: the images come at their size
+
+
+def painted(count):
+    """Image i says at each pixel where it is, (10 * y, 10 * x, i), and is of class i % 3."""
+    y, x = np.mgrid[:ROWS, :COLUMNS].astype("uint8") * 10
+    records = [classification.ImageRecord(f"{i}", "", i % 3) for i in range(count)]
+    return classification.labelled_images(
+        records,
+        MODEL.class_names,
+        ex.Inspector(),
+        "painted",
+        pixels=lambda i: np.stack([y, x, np.full_like(y, i)], axis=-1),
+    )
+
+
+def read(view):
+    """(image, top, left, whether mirrored) of a view of a painted image; all its pixels are there."""
+    view = np.asarray(view, "float64")
+    mirrored = view[0, 0, 1] > view[0, -1, 1]
+    upright = view[:, ::-1] if mirrored else view
+    top, left, number = upright[0, 0] / (10, 10, 1)
+    y, x = 10 * (np.mgrid[:SIDE, :SIDE] + np.array([top, left])[:, None, None])
+    np.testing.assert_allclose(upright, np.stack([y, x, np.full_like(y, number)], -1), atol=1e-3)
+    return round(number), round(top), round(left), bool(mirrored)
+
+
+def views_of(batches):
+    """(label, *read) of every example, batch by batch."""
+    return [
+        [(int(label), *read(image)) for image, label in zip(*batch, strict=True)]
+        for batch in epoch(batches)
+    ]
+
+
+def ten_views(count, batch_size=8, **options):
+    options = {"augment": "overfeat", "crops": 5, "seed": 3, **options}
+    return classification_pipeline(painted(count), MODEL, batch_size, **options)
+
+
+def test_ten_views_of_an_image_are_five_crops_and_the_mirror_image_of_each():
+    (batch,) = views_of(ten_views(1, 10, shuffle=False))
+    seed = tf.stack([tf.constant(3, tf.int64), 0])  # of epoch 0, image 0
+    drawn = np.asarray(tf.random.stateless_uniform((5, 2), seed))
+    places = [(int(y * (ROWS - SIDE + 1)), int(x * (COLUMNS - SIDE + 1))) for y, x in drawn]
+    assert len(set(places)) > 2
+    assert batch == [(0, 0, *place, mirror) for mirror in (False, True) for place in places]
+
+
+def test_an_epoch_shows_every_image_in_its_ten_views_among_those_of_others():
+    batches = ten_views(11)
+    assert batches.element_spec[0] == tf.TensorSpec((None, SIDE, SIDE, 3), tf.float32)
+    assert batches.steps_per_epoch == int(batches.cardinality()) == math.ceil(110 / 8) == 14
+    found = views_of(batches)
+    assert [len(batch) for batch in found] == [8] * 13 + [6]
+    every = [view for batch in found for view in batch]
+    assert all(label == number % 3 for label, number, *_ in every)
+    for image in range(11):
+        mine = [view[2:] for view in every if view[1] == image]
+        plain = sorted(place[:2] for place in mine if not place[2])
+        assert len(plain) == 5
+        assert plain == sorted(place[:2] for place in mine if place[2])
+    assert np.mean([len({view[1] for view in batch}) for batch in found]) > 4
+    dropped = ten_views(11, drop_remainder=True)
+    assert dropped.steps_per_epoch == len(epoch(dropped)) == 13
+
+
+def test_ten_views_come_again_from_any_epoch():
+    live = ten_views(5)
+    epochs = [views_of(ten_views(5, first_epoch=number)) for number in range(2)]
+    assert [views_of(live), views_of(live)] == epochs
+    one, other = (sorted(view for batch in batches for view in batch) for batches in epochs)
+    assert one != other
+    endless = ten_views(5, repeat=True).take(14)
+    assert views_of(endless) == epochs[0] + epochs[1]
+    assert views_of(ten_views(5, seed=4)) != epochs[0]
+
+
+def test_workers_share_the_images_of_ten_views():
+    found = [
+        [view for batch in views_of(ten_views(6, shard=(index, 2))) for view in batch]
+        for index in range(2)
+    ]
+    assert [len(of_worker) for of_worker in found] == [30, 30]
+    one, other = ({view[1] for view in of_worker} for of_worker in found)
+    assert one | other == set(range(6))
+    assert not one & other
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crops": 0}, "crops wants a whole number from 1 on, or None, not 0"),
+        ({"crops": 2.5}, "or None, not 2.5"),
+        ({"augment": "darknet"}, "crops goes with augment='overfeat' and one size"),
+        ({"augment": None}, "crops goes with"),
+        ({"multi_scale": (16, 24)}, "one size, without multi_scale"),
+    ],
+)
+def test_crops_that_make_no_sense_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        ten_views(2, **options)

@@ -16,6 +16,7 @@ from kerasdet.detectors.overfeat import OverFeat, threshold_of
 from kerasdet.errors import InputError
 from kerasdet.images import warp
 from kerasdet.voting import ten_views
+from kerasdet.windows import Candidates
 from tests import oracles, small
 from tests.test_greedy_merge import merge
 
@@ -558,6 +559,36 @@ def test_localisation_gives_each_top_class_its_merged_box_of_the_highest_sum(few
     )
 
 
+@pytest.mark.parametrize(("overlap", "goes"), [(None, False), (0.5, False), (0.4, True)])
+def test_of_merged_boxes_of_a_class_one_that_overlaps_a_better_one_goes(overlap, goes):
+    """Two of class 0 have an IoU of 6/14 = 0.43, too little to merge; the others' class is another.
+
+    The second and the third are one box, of the sum 0.7.
+    """
+    model = small.overfeat(suppress_overlap=overlap)
+    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [4, 0, 14, 10], [4, 0, 14, 10]], "f4")
+    scores, labels = np.array([0.5, 0.4, 0.3, 0.9], "f4"), np.array([0, 0, 0, 1], "i4")
+    found = model.combined(
+        Candidates(boxes[None], scores[None], labels[None]), score_threshold=0.01
+    )
+    found = [ops.convert_to_numpy(array)[0] for array in found]
+    expected = [(1, 0.9), (0, 0.7)] if goes else [(1, 0.9), (0, 0.7), (0, 0.5)]
+    count = found[3]
+    assert found[2][:count].tolist() == [label for label, _ in expected]
+    sums = [total / (1 + total) for _, total in expected]
+    np.testing.assert_allclose(found[1][:count], sums, rtol=1e-5)
+
+
+def test_boxes_merge_from_the_models_overlap_on_where_none_is_said():
+    """An IoU of 6/14 = 0.43 is one side by side, of the sum 0.9."""
+    boxes = np.array([[[0, 0, 10, 10], [4, 0, 14, 10]]], "f4")
+    candidates = Candidates(boxes, np.array([[0.5, 0.4]], "f4"), np.array([[0, 0]], "i4"))
+    for own, said, count in ((0.4, None, 1), (0.45, None, 2), (0.4, 0.45, 2), (0.45, 0.4, 1)):
+        model = small.overfeat(merge_overlap=own)
+        found = model.combined(candidates, score_threshold=0.01, iou_threshold=said)
+        assert ops.convert_to_numpy(found.count).tolist() == [count]
+
+
 def shares(model, images):
     """(B, h, w, K) probabilities."""
     outputs = raw(model, images)
@@ -639,6 +670,8 @@ def test_scales_that_are_none_are_refused(scales, model):
         ({"merge": "soft"}, "merge wants one of greedy, nms, not 'soft'"),
         ({"network": "slow"}, "network of fast, accurate, not 'slow'"),
         ({"classes_per_scale": 0}, "classes_per_scale wants a number from 1 on, not 0"),
+        ({"merge_overlap": -0.1}, "merge_overlap wants an overlap in 0..1, not -0.1"),
+        ({"suppress_overlap": 1.5}, "suppress_overlap wants an overlap in 0..1, not 1.5"),
         ({"resize": "letterbox"}, "warps photos to its scales, not by 'letterbox'"),
         ({"box_hidden": (8,)}, "box_hidden wants two numbers of channels"),
         ({"width": 0}, "positive width and dropout in 0..1, not 0 and 0.0"),
@@ -679,27 +712,30 @@ def test_scales_that_want_more_memory_than_there_is_are_refused_before_they_take
 
     Each of the four offsets has 125,000 cells a side, and 5 fewer outputs.
     """
-    wanted = 3 * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4 / 2**30
+    peak = memory.PEAK[keras.backend.backend()] * 2 * 4 * (125_000 - 5) ** 2 * 64 * 4
     photo = noise(64, 96, 3)
     for look, images in ((model.detect, 1), (model.localise, 1), (model.classify, 2)):
+        wanted = (images * peak + memory.SPARE) / 2**30
         with pytest.raises(
-            InputError,
-            match=rf"1000000x1000000 pixels wants about {images * wanted:.1f} GiB .* are free",
+            InputError, match=rf"1000000x1000000 pixels wants about {wanted:.1f} GiB .* are free"
         ):
             look(photo, scales=[(64, 96), (1_000_000, 1_000_000)])
     monkeypatch.setattr(memory, "available", lambda: 40_000)
-    with pytest.raises(InputError, match=r"64x96 pixels wants about 0 MiB .* 0 MiB are free"):
+    with pytest.raises(InputError, match=r"64x96 pixels wants about \d+ MiB .* 0 MiB are free"):
         model.detect(photo)
+    with pytest.raises(InputError, match=r"10 images of 48x48 pixels wants about \d+ MiB"):
+        model.classify(photo, views="ten")
 
 
 def test_fewer_images_at_once_where_memory_is_short(few, monkeypatch):
     photos = [noise(80, 130, 3, seed=i) for i in range(5)]
     expected = few.detect(photos)
-    two = 2.5 * memory.bytes_for(few, (1, 64, 96, 3))
-    monkeypatch.setattr(memory, "available", lambda: int(two))
+    two = few._memory.bytes(2, 64, 96)
+    assert two < few._memory.bytes(3, 64, 96)
+    monkeypatch.setattr(memory, "available", lambda: two)
     for found, one in zip(few.detect(photos), expected, strict=True):
         np.testing.assert_allclose(found.boxes, one.boxes, atol=1e-2)
-    assert few._images_at_once(few.scales, 8) == 2
+    assert few._memory.images_at_once(few.scales, 8) == 2
 
 
 # ---------------------------------------------------------------------- saving

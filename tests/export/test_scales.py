@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasdet import export
-from kerasdet.errors import KerasdetError
+from kerasdet import export, memory
+from kerasdet.errors import InputError, KerasdetError
 from kerasdet.export import scales_graph, ties
 from kerasdet.export.inputs import Options
 from tests import small
@@ -53,6 +53,19 @@ def test_photos_that_lie_stand_and_are_square_give_what_detect_gives(signatures,
     for photo, found in zip(photos, model.detect(photos, **SETTINGS), strict=True):
         outputs = signatures["serving_default"](images=tf.constant(photo[None]))
         assert_found(outputs, 0, found, photo.shape)
+
+
+def test_a_model_there_is_no_memory_to_export_is_refused_before_anything_is_written(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(memory, "available", lambda: 600 * 2**20)
+    sentence = (
+        r"Exporting overfeat at its scales wants about \d+ MiB of memory, and 600 MiB are free"
+    )
+    for write in (export.saved_model, export.onnx, export.litert):
+        with pytest.raises(InputError, match=sentence):
+            write(model, tmp_path / "it.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_gives_what_its_images_give(signatures, model, photos):

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasdet import zoo
 from kerasdet.classes import VOC_NAMES
 from kerasdet.classifier import Classifier
+from kerasdet.data.classification import classification_pipeline
 from kerasdet.detectors.overfeat import MERGES, OverFeat, threshold_of
 from kerasdet.errors import InputError
+from kerasdet.evaluation import evaluate
 from kerasdet.weights import overfeat_file
 from kerasdet.weights.maps import overfeat as weights_map
 from kerasdet.zoo import overfeat, pretrained
@@ -94,6 +97,75 @@ def test_names_may_be_given_for_the_files_classes(source):
     model = zoo.overfeat_fast(class_names=names, pretrained=folder / "raw", width=WIDTH)
     assert model.class_names == names
     assert_same("classes", model, classifier)
+
+
+# ---------------------------------------------------------------------- the classifier as released
+
+
+@pytest.mark.parametrize("file", ["raw", "classifier.weights.h5"])
+def test_the_classifier_alone_is_loaded_whole(source, file, capsys, rng):
+    classifier, folder = source
+    model = zoo.build("overfeat_fast_classifier", pretrained=folder / file, width=WIDTH)
+    assert isinstance(model, Classifier)
+    assert model.name == "overfeat_fast_classifier"
+    image = rng.uniform(0, 255, (2, 240, 250, 3)).astype("f4")
+    np.testing.assert_array_equal(model(image), classifier(image))
+    assert capsys.readouterr().err == ""
+    other = zoo.overfeat_fast_classifier(2, pretrained=folder / file, width=WIDTH)
+    assert_same("fc7", other, classifier)
+    assert "classes/kernel" in capsys.readouterr().err
+
+
+def test_a_classifier_without_weights_has_imagenets_number_of_classes():
+    assert zoo.overfeat_accurate_classifier(width=WIDTH).num_classes == 1000
+    model = zoo.overfeat_accurate_classifier(class_names=["a", "b"], width=WIDTH)
+    assert (model.class_names, model.image_size) == (["a", "b"], (221, 221))
+    with pytest.raises(InputError, match="num_classes=3 does not fit the 2 class_names"):
+        zoo.overfeat_accurate_classifier(3, class_names=["a", "b"], width=WIDTH)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A raw file of 1000 classes, as the release's but narrow; and their names in an order of its own."""
+    folder = tmp_path_factory.mktemp("released")
+    weights_map.save(Classifier(1000, network="overfeat_fast", width=WIDTH), folder / "raw")
+    names = [f"n{(7 * label + 3) % 1000:03}" for label in range(1000)]
+    (folder / "names.txt").write_text("".join(f"{name}\n" for name in names))
+    return folder / "raw", folder / "names.txt", names
+
+
+def images_of(names):
+    data = tf.data.Dataset.from_tensors({"image": np.zeros((30, 30, 3), "uint8"), "label": 0})
+    data.class_names = names
+    return data
+
+
+@pytest.mark.parametrize("name", ["overfeat_fast", "overfeat_fast_classifier"])
+def test_released_labels_without_names_do_not_pass_for_those_of_as_many_others(released, name):
+    raw, _, names = released
+    model = zoo.build(name, pretrained=raw, width=WIDTH)
+    assert model.class_names[447:449] == ["OverFeat label 447", "OverFeat label 448"]
+    assert zoo.build(name, num_classes=1000, pretrained=raw, width=WIDTH).class_names[0] == (
+        "OverFeat label 0"
+    )
+    said = r"order of OverFeat's own.*class_names=FILE .* or --model-classes FILE, one a line"
+    with pytest.raises(InputError, match=said) as refused:
+        classification_pipeline(images_of(sorted(names)), model, 1)
+    assert len(str(refused.value)) < 700
+    if name == "overfeat_fast":
+        with pytest.raises(InputError, match=said):
+            evaluate(model, images_of(sorted(names)))
+
+
+@pytest.mark.parametrize("name", ["overfeat_fast", "overfeat_fast_classifier"])
+def test_released_labels_take_their_names_from_a_file(released, name):
+    raw, file, names = released
+    for given in (file, str(file), names):
+        model = zoo.build(name, pretrained=raw, class_names=given, width=WIDTH)
+        assert model.class_names == names
+    assert classification_pipeline(images_of(names), model, 1).steps_per_epoch == 1
+    with pytest.raises(InputError, match=r"the same names in another order: .*--match-names"):
+        classification_pipeline(images_of(sorted(names)), model, 1)
 
 
 def test_a_file_of_another_network_or_width_is_one_sentence(source, tmp_path):

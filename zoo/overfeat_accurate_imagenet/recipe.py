@@ -7,7 +7,8 @@
 Paper: top-1 error 35.60, top-5 14.71 (four corners, centre, flips), and 35.74 and 14.18 (four scales, fine);
 Sermanet et al., OverFeat, table 2. Not yet trained here.
 Schedule: the paper's, sec. 3.1: mini-batches of 128, SGD with momentum 0.6, 0.05 halved after
-epochs 30, 50, 60, 70 and 80, L2 of 1e-5, weights from N(0, 0.01), dropout 0.5.
+epochs 30, 50, 60, 70 and 80, L2 of 1e-5, weights from N(0, 0.01), dropout 0.5; in each epoch five
+crops of every image and their mirror images.
 """
 
 import kerasdet
@@ -28,6 +29,7 @@ def recipe():
         epochs=90,
         batch_size=128,
         augment="overfeat",
+        crops=5,  # of each image, and their mirror images: sec. 3.1
         optimizer="sgd",
         learning_rate=0.05,
         momentum=0.6,

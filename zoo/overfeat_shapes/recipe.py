@@ -21,6 +21,8 @@ def overfeat_shapes(class_names):
         network="fast",
         width=0.125,
         scales=SCALES,
+        merge_overlap=0.7,  # both chosen on val, see the card
+        suppress_overlap=0.2,
         dropout=0.2,
         stddev=None,
         name="overfeat_shapes",

@@ -29,6 +29,8 @@ def main(folder, split="test"):
         ("overfeat_shapes-1", detection),
     ):
         measure(runs.open_run(Path(folder) / name), split)
+    if split == "val":
+        overlaps(runs.open_run(Path(folder) / "overfeat_shapes-1"))
 
 
 def classification(classifier, split):
@@ -77,16 +79,38 @@ def localisation(model, split):
 def detection(model, split):
     """AP50 on images of up to five shapes."""
     examples = data.load(f"shapes:{split}?count=200&size=160")
-    for scales, fine, merge, setting in (
-        (WIDE, True, "greedy", "three scales, fine stride, greedy merge"),
-        (WIDE, True, "nms", "three scales, fine stride, NMS"),
-        (WIDE, False, "greedy", "three scales, coarse stride, greedy merge"),
-        (WIDE, False, "nms", "three scales, coarse stride, NMS"),
-        (WIDE[1:2], True, "greedy", "one scale, fine stride, greedy merge"),
+    merging = with_overlaps(model, 0.5, None)
+    for scales, fine, sizes in (
+        (WIDE, True, "three scales, fine stride"),
+        (WIDE, False, "three scales, coarse stride"),
+        (WIDE[1:2], True, "one scale, fine stride"),
     ):
-        model.scales, model.fine, model.merge = scales, fine, merge
-        score = evaluation.evaluate(model, examples).metrics["AP50"]
-        print(f"| detection | {setting} | AP50 {score:.3f} |", flush=True)
+        for one, merge, setting in (
+            (model, "greedy", "greedy merge and suppression"),
+            (merging, "greedy", "greedy merge alone"),
+            (model, "nms", "NMS alone"),
+        ):
+            one.scales, one.fine, one.merge = scales, fine, merge
+            score = evaluation.evaluate(one, examples).metrics["AP50"]
+            print(f"| detection | {sizes}, {setting} | AP50 {score:.3f} |", flush=True)
+
+
+def overlaps(model):
+    """AP50 on `val` by what the recipe's overlaps were chosen from."""
+    examples = data.load("shapes:val?count=200&size=160")
+    for merge in (0.5, 0.6, 0.7, 0.8):
+        for suppress in (None, 0.3, 0.2):
+            result = evaluation.evaluate(with_overlaps(model, merge, suppress), examples)
+            setting = f"merge_overlap={merge}, suppress_overlap={suppress}"
+            print(f"| detection | {setting} | AP50 {result.metrics['AP50']:.3f} |", flush=True)
+
+
+def with_overlaps(model, merge, suppress):
+    """The same detector with other overlaps."""
+    config = model.get_config() | {"merge_overlap": merge, "suppress_overlap": suppress}
+    other = type(model).from_config(config)
+    other.set_weights(model.get_weights())
+    return other
 
 
 if __name__ == "__main__":
