@@ -220,6 +220,14 @@ def detect(
     score: Score = 0.4,
     weights: Weights = None,
     tree: Tree = None,
+    tree_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of a model with a WordTree: how sure of a kind it is to name it, and not the one above.",
+        ),
+    ] = None,
     model_classes: ModelClasses = None,
     image_size: ImageSize = None,
     regions: Regions = None,
@@ -241,6 +249,10 @@ def detect(
     detector = open_model(
         model, weights=weights, tree=tree, class_names=model_classes, image_size=image_size
     )
+    if tree_threshold is not None:
+        if not hasattr(detector, "tree_threshold"):
+            raise typer.BadParameter(f"--tree-threshold: {detector.name} has no WordTree")
+        detector.tree_threshold = tree_threshold
     regions_of = _regions_of_photos(detector, regions, paths)
     set_looks(detector, scales=scales, merge=merge)
     unread = []

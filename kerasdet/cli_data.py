@@ -100,8 +100,11 @@ def data_anchors(
     data: Spec,
     clusters: Annotated[int, typer.Option(min=1, help="How many anchors.")] = 5,
     image_size: Annotated[
-        int, typer.Option("--image-size", min=32, help="Side of the network's input, pixels.")
-    ] = 416,
+        str,
+        typer.Option(
+            "--image-size", metavar="SIDE|HxW", help="Size of the network's input, pixels."
+        ),
+    ] = "416",
     max_clusters: Annotated[
         int, typer.Option(min=1, help="Average IoU is measured up to this many.")
     ] = 9,
@@ -120,12 +123,13 @@ def data_anchors(
     from kerasdet import runs
     from kerasdet.data import clusters as cluster
     from kerasdet.detectors import yolo9000, yolo_v2
+    from kerasdet.opening import sides
 
     released = {f"YOLOv2 {name}": anchors for name, anchors in yolo_v2.ANCHORS.items()}
     found = cluster(
         load_examples(data, classes=classes),
         clusters,
-        image_size=image_size,
+        image_size=sides(image_size),
         resize=resize,
         max_clusters=max_clusters,
         others=released | {"YOLO9000": yolo9000.ANCHORS},

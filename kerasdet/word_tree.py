@@ -131,8 +131,9 @@ class WordTree:
                 raise InputError(f"{twice!r} stands there twice.")
             return dict(pairs)
 
+        text = _text(path)
         try:
-            parents = json.loads(_text(path), object_pairs_hook=unique)
+            parents = json.loads(text, object_pairs_hook=unique)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -201,11 +202,13 @@ class WordTree:
                 list ("animal") and have parents themselves.
 
         Raises:
-            InputError: if a list has a name twice, names go in a circle, or `parents` gives a
+            InputError: if a list is none or has a name twice, names go in a circle, or `parents` gives a
                 parent to a name that is in neither list and above none of them.
         """
         parents = dict(parents or {})
         for names in (detection_names, classification_names):
+            if isinstance(names, str):
+                raise InputError(f"A WordTree is joined of two lists of names, not {names!r}.")
             twice = _twice(names)
             if twice is not None:
                 raise InputError(f"A list of labels has {twice!r} twice.")
@@ -260,7 +263,8 @@ class WordTree:
         """Reads which node each label of another list is, one a line in that list's order.
 
         Args:
-            path: darknet's coco9k.map or inet9k.map, of node numbers; or a file of wnids or names.
+            path: darknet's coco9k.map or inet9k.map, of node numbers; or a file of wnids or names,
+                which numbers are if all are names of nodes.
 
         Returns:
             (n,) int32 nodes.
@@ -268,11 +272,14 @@ class WordTree:
         Raises:
             InputError: naming file and line.
         """
+        labels = [text.strip() for text in _lines(path)]
+        # Numbers, unless the tree has nodes of such names: "0" and "1" may be digits.
+        numbers = not all(label in self._by_name for label in labels)
         nodes = []
-        for line, text in enumerate(_lines(path), start=1):
-            label = text.strip()
+        for line, label in enumerate(labels, start=1):
             try:
-                nodes.append(self.node(int(label) if _is_integer(label) else label))
+                as_number = numbers and _is_integer(label)
+                nodes.append(self.node(int(label) if as_number else label))
             except InputError as error:
                 raise InputError(f"{path}, line {line}: {error}") from error
         return np.array(nodes, "int32").reshape(-1)
@@ -473,7 +480,7 @@ def _text(path) -> str:
         size = Path(path).stat().st_size
         if size > _LARGEST_FILE:
             raise InputError(f"Wanted a tree, a list or a map, but {path} has {size} bytes.")
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")  # some editors write a mark in front
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:

@@ -299,3 +299,23 @@ def test_the_released_tree_is_written_as_it_was_read(shared_data):
     file = shared_data / "darknet" / "data" / "9k.tree"
     text = WordTree.from_darknet(file).darknet_text()
     assert text.split() == file.read_text().split()
+
+
+def test_a_file_of_names_that_are_numbers_is_of_names(tmp_path):
+    tree = WordTree.from_parents({"digit": None, "letter": None, "0": "digit", "1": "digit"})
+    file = tmp_path / "nodes.txt"
+    file.write_text("0\n1\n")
+    assert tree.read_map(file).tolist() == [2, 3]
+    file.write_text("0\n3\n")  # no node is called 3
+    assert tree.read_map(file).tolist() == [0, 3]
+
+
+def test_a_word_is_no_list_of_names_to_join():
+    with pytest.raises(InputError, match="two lists of names, not 'dog'"):
+        WordTree.joined("dog", ["cat"])
+
+
+def test_a_mark_in_front_of_a_file_is_no_part_of_it(tmp_path):
+    file = tmp_path / "tree.json"
+    file.write_text('{"dog": null}', encoding="utf-8-sig")
+    assert WordTree.from_json(file).names == ["dog"]

@@ -24,6 +24,8 @@ Differences from the paper and the release:
   probabilities, class by class.
 - At most 200 detections come out; the release has no limit.
 - Photos are brought to the network's size without aliasing; darknet's way is `resize="letterbox"`.
+- Of two objects of one cell and prior the last alone is learned. Darknet overwrites the groups on
+  its path, and leaves of the first what lies beside it.
 - What else differs in boxes and loss stands in `kerasdet.region`.
 """
 

@@ -180,7 +180,13 @@ class YOLOv1(Detector):
         per_cell = len(class_names) + 5 * boxes_per_cell
         flat = _connected(x, rows * columns * per_cell, len(connected) + 1)
         outputs = _split(flat, rows, columns, boxes_per_cell, len(class_names))
-        super().__init__(images, outputs, class_names=class_names, resize=resize, **kwargs)
+        super().__init__(
+            images,
+            outputs,
+            class_names=class_names,
+            resize=resize,
+            **{"name": "yolo_v1", **kwargs},
+        )
 
         self.grid = (rows, columns)
         self.boxes_per_cell = boxes_per_cell

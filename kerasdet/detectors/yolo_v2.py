@@ -274,7 +274,9 @@ class YOLOv2(Detector):
         raw = ops.cast(outputs["region"], "float32")
         _, rows, columns, anchors, _ = ops.shape(raw)
         boxes = region.decode_boxes(raw, self.priors, location=self.location)
-        scores = ops.sigmoid(raw[..., 4:5]) * ops.softmax(raw[..., 5:], axis=-1)
+        scores = ops.sigmoid(raw[..., 4:5])
+        if self.num_classes > 1:  # of one class Keras' softmax warns that it is 1
+            scores *= ops.softmax(raw[..., 5:], axis=-1)
         count = rows * columns * anchors
         found = non_max_suppression(
             ops.reshape(boxes, (-1, count, 4)),

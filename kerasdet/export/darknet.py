@@ -36,7 +36,7 @@ def write_darknet(model, path, options: Options) -> Report:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     sizes = {file.name: file.stat().st_size for file in written}
-    return Report(path, sizes, None, f"In {path.parent}: {_command(model, path.stem)}")
+    return Report(path, sizes, None, _command(model, path.stem))
 
 
 def _texts(model, path):
@@ -47,7 +47,8 @@ def _texts(model, path):
         raise InputError(f"A .names file has a class a line, and {broken[0]!r} is several.")
     data = f"classes={len(names)}\nnames={path.stem}.names\n"
     if hasattr(model, "network"):
-        data += "top=5\n"  # of a classifier: how many classes are printed
+        # Of a classifier: how many classes are printed; of more than it has darknet crashes.
+        data += f"top={min(5, len(names))}\n"
     return {
         f"{path.stem}.names": "".join(f"{name}\n" for name in names),
         f"{path.stem}.data": data,
@@ -55,18 +56,22 @@ def _texts(model, path):
 
 
 def _command(model, stem):
-    """How darknet runs it, and what it does otherwise than the model here."""
+    """How darknet runs it, and what it does otherwise than the model here.
+
+    The files name each other without a folder, and drawing wants darknet's data/labels.
+    """
+    there = "Copied into darknet's own folder: ./darknet"
     if hasattr(model, "grid"):
         return (
-            f"darknet yolo test {stem}.cfg {stem}.weights PHOTO, which prints VOC's names whatever "
+            f"{there} yolo test {stem}.cfg {stem}.weights PHOTO, which prints VOC's names whatever "
             "the classes are."
         )
     if hasattr(model, "network"):
         return (
-            f"darknet classifier predict {stem}.data {stem}.cfg {stem}.weights PHOTO, which sees the "
+            f"{there} classifier predict {stem}.data {stem}.cfg {stem}.weights PHOTO, which sees the "
             "photo letterboxed."
         )
-    command = f"darknet detector test {stem}.data {stem}.cfg {stem}.weights PHOTO"
+    command = f"{there} detector test {stem}.data {stem}.cfg {stem}.weights PHOTO"
     if hasattr(model, "tree"):  # forward_region_layer on a CPU takes a group's nodes for cells
         return f"{command}, on a GPU: on a CPU darknet's tree softmax is wrong."
     return f"{command}, which sees the photo as with resize='letterbox'."

@@ -107,9 +107,11 @@ def _by_hand(source: Source) -> str:
         whole = len(digest) == hashlib.new(name).digest_size * 2
         facts.append(f"{_TITLES[name]} {'' if whole else 'beginning '}{digest}")
     about = f" ({', '.join(facts)})" if facts else ""
+    option = "weights" if source.argument == "pretrained" else source.argument
     return (
         f"get it from {source.url or source.page}{about} and put it at "
-        f"{cache_folder() / source.file}, or give its path as {source.argument}=."
+        f"{cache_folder() / source.file}, or give its path as {source.argument}=, in the shell "
+        f"--{option}."
     )
 
 

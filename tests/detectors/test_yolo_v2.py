@@ -417,3 +417,11 @@ def test_a_name_of_anchors_stays_a_name():
     yolo = small.yolo_v2(anchors="coco_2016")
     assert yolo.get_config()["anchors"] == "coco_2016"
     np.testing.assert_allclose(yolo.priors, ANCHORS["coco_2016"], rtol=1e-6)
+
+
+def test_of_one_class_the_score_is_its_objectness(rng):
+    model = small.yolo_v2(class_names=["cell"])
+    raw = rng.normal(0, 2, (1, 2, 3, 3, 6)).astype("float32")
+    found = model.decode({"region": raw}, iou_threshold=1.0)
+    scores = np.sort(1 / (1 + np.exp(-raw[..., 4].ravel())))[::-1]
+    np.testing.assert_allclose(ops.convert_to_numpy(found.scores)[0, :18], scores, rtol=1e-5)

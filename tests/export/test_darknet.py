@@ -40,7 +40,7 @@ def test_a_detector_is_written_with_cfg_names_and_data(tmp_path, rng):
 def test_a_classifier_is_written(tmp_path):
     model = zoo.tiny_darknet(class_names=NAMES)
     report = kerasdet.export.export(model, tmp_path / "t.weights", "darknet")
-    assert (tmp_path / "t.data").read_text() == "classes=3\nnames=t.names\ntop=5\n"
+    assert (tmp_path / "t.data").read_text() == "classes=3\nnames=t.names\ntop=3\n"
     assert "classifier predict t.data" in report.use
 
 

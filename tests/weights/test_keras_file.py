@@ -57,6 +57,8 @@ def test_a_run_whose_network_is_none_is_refused(tmp_path, content):
 
 def test_a_backup_cut_short_or_a_table_without_epochs_does_not_resume(tmp_path):
     model = small.ssd()
+    model.compile()
+    model.optimizer.build(model.trainable_variables)
     run = runs.create(tmp_path, "ssd", model)
     (run / "backup" / "training_metadata.json").write_text('{"epoch": 1}')
     model.save_weights(run / "backup" / "latest.weights.h5")
