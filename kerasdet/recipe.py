@@ -41,6 +41,7 @@ class Recipe:
             `val`, are in the model's WordTree, a line each (`WordTree.read_map`); None: the nodes
             of their names.
         detection_share: of the images of a batch that have boxes then.
+        images_per_epoch: of both kinds together then; None: as many as show every image of both.
         regions: for a detector that wants them, where region proposals of all images are: a folder
             that `kerasdet data proposals` filled, or whatever else `kerasdet.data.with_regions`
             takes as a path; or "selective_search", "edge_boxes" or "sliding_windows": they are
@@ -53,7 +54,7 @@ class Recipe:
             filled in.
         train_from: of Fast R-CNN, name of the first layer that is trained; those before it are frozen.
             "fc6": the heads alone; "paper": see `FastRCNN`. None: as the model is built.
-        epochs: passes over `train`.
+        epochs: passes over `train`; of joint training, see `images_per_epoch`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
             a function as `kerasdet.data.pipeline` takes it, or None.
@@ -94,6 +95,7 @@ class Recipe:
     tree: str | None = None
     nodes: str | None = None
     detection_share: float = 0.2
+    images_per_epoch: int | None = None
     regions: str | None = None
     adapt_targets: bool = False
     task: str | None = None
@@ -162,6 +164,11 @@ class Recipe:
             raise InputError(
                 f"detection_share wants a share between 0 and 1, not {self.detection_share}."
             )
+        if self.images_per_epoch is not None:
+            if self.classification_train is None:
+                raise InputError("images_per_epoch goes with classification_train, joint training.")
+            if self.images_per_epoch < 1:
+                raise InputError(f"images_per_epoch wants at least 1, not {self.images_per_epoch}.")
         if self.pretrained and not isinstance(self.model, str):
             raise InputError(
                 "pretrained goes with a model's name; a recipe's function loads its own."

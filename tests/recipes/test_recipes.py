@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import math
 import re
 from pathlib import Path
 
@@ -88,19 +89,64 @@ def test_darknets_multi_scale_ends_in_200_batches_of_the_greatest_size(path):
         assert recipe.multi_scale_last == 0
 
 
-def test_the_tiny_yolo_of_coco_has_the_outputs_and_the_steps_of_its_cfg(shared_data):
+VOC0712, COCO = 16_551, 118_287  # images of VOC's two trainval sets, and of train2017
+
+
+@pytest.mark.parametrize(
+    ("name", "cfg", "images"),
+    [
+        ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg", None),
+        ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg", COCO),
+        ("yolo_v1_tiny_coco", "cfg_history/yolov1/tiny-coco.cfg", COCO),
+        ("yolo_v1_tiny_voc0712", "cfg/yolov1-tiny.cfg", VOC0712),
+        ("yolo_v2_coco", "cfg/yolov2.cfg", COCO),
+        ("yolo_v2_tiny_coco", "cfg/yolov2-tiny.cfg", COCO),
+        ("yolo_v2_tiny_voc0712", "cfg/yolov2-tiny-voc.cfg", VOC0712),
+    ],
+)
+def test_a_recipe_trains_by_the_iterations_of_its_cfg(name, cfg, images, shared_data):
+    path = shared_data / "darknet" / cfg
+    wanted, (given, scales) = of_cfg(path), steps_of_cfg(path)
+    recipe = runs.read_recipe(ZOO / name / "recipe.py")
+    assert recipe.batch_size == 64
+    steps = math.ceil((images or recipe.images_per_epoch) / 64)
+    # As many epochs as come nearest, and the rate by parts of one.
+    assert abs(recipe.epochs * steps - wanted["max_batches"]) < (steps if images else 1)
+    tolerance = 0.005 if images else 1e-9
+    np.testing.assert_allclose(
+        [*recipe.milestones, recipe.warmup_epochs],
+        np.array([*given, wanted.get("burn_in", 0)]) / steps,
+        rtol=tolerance,
+    )
+    assert recipe.warmup_power == (4 if "burn_in" in wanted else 1)  # parser.c: power=4
+    rate = wanted["learning_rate"] * scales[0]
+    assert recipe.learning_rate == pytest.approx(rate)
+    assert list(recipe.scales or [0.1] * len(given)) == scales[1:]
+
+
+def steps_of_cfg(path):
+    """Where the rate changes and by what, before them what holds from the start (steps=-1, or 1)."""
+    text = path.read_text()
+    steps, scales = (
+        [float(number) for number in re.search(rf"^{name}=([-\d,.]+)", text, re.M)[1].split(",")]
+        for name in ("steps", "scales")
+    )
+    return (steps[1:], scales) if steps[0] < 0 else (steps, [1.0, *scales])
+
+
+def test_yolo_v2_of_voc_keeps_the_burn_in_of_its_cfg(shared_data):
+    """The rest is the paper's."""
+    wanted = of_cfg(shared_data / "darknet" / "cfg" / "yolov2-voc.cfg")["burn_in"]
+    recipe = runs.read_recipe(ZOO / "yolo_v2_voc0712" / "recipe.py")
+    assert round(recipe.warmup_epochs * math.ceil(VOC0712 / 64)) == wanted
+
+
+def test_the_tiny_yolo_of_coco_has_the_outputs_of_its_cfg(shared_data):
     text = (shared_data / "darknet" / "cfg_history" / "yolov1" / "tiny-coco.cfg").read_text()
-    recipe = runs.read_recipe(ZOO / "yolo_v1_tiny_coco" / "recipe.py")
-    model = recipe.build(COCO_NAMES)
+    model = runs.read_recipe(ZOO / "yolo_v1_tiny_coco" / "recipe.py").build(COCO_NAMES)
     assert "output= 4655" in text
     assert model.get_layer("connected1").units == 4655 == 49 * (80 + 3 * 5)
     assert darknet_weights.expected_floats(model) == 67_055_775
-    steps = 118_287 // 64  # of an epoch
-    wanted = [int(step) for step in re.search(r"steps=([\d,]+)", text)[1].split(",")]
-    np.testing.assert_allclose([m * steps for m in recipe.milestones], wanted, rtol=0.005)
-    scales = [float(scale) for scale in re.search(r"scales=([\d,.]+)", text)[1].split(",")]
-    assert list(recipe.scales) == scales
-    assert abs(recipe.epochs * steps - 200_000) < steps
 
 
 def three_steps(recipe, examples):

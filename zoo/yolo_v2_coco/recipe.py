@@ -7,7 +7,7 @@
 
 Start it from a classifier trained here: --start-from runs/darknet19-2
 Paper: AP 21.6, AP50 44.0 on test-dev (Redmon and Farhadi, YOLO9000, table 5). Not yet trained here.
-Schedule: cfg/yolov2.cfg: 500 200 iterations of 64, a tenth at 400 000 and 450 000; 1848 of them an
+Schedule: cfg/yolov2.cfg: 500 200 iterations of 64, a tenth at 400 000 and 450 000; 1849 of them an
 epoch. The paper trains for 160 epochs, as on VOC.
 """
 
