@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasdet import data, runs, training
+from kerasdet import data, runs, training, zoo
 from kerasdet.classes import COCO_NAMES
 from kerasdet.data import augment_classifier, batching, classification
 from kerasdet.evaluation import evaluate
@@ -32,6 +32,30 @@ def test_a_recipe_says_its_command_and_what_to_expect(path):
     assert f"kerasdet train zoo/{path.parent.name}/recipe.py" in text
     assert "Expect:" in text or "Paper:" in text
     assert isinstance(runs.read_recipe(path), training.Recipe)
+
+
+BY_NAME = [
+    path
+    for path in RECIPES
+    if "kerasdet.zoo." in (text := path.read_text()) or re.search(r'model="', text)
+]
+
+
+@pytest.mark.parametrize("path", BY_NAME, ids=lambda path: path.parent.name)
+def test_a_recipe_says_what_its_model_starts_from_and_a_run_takes_its_place(path, monkeypatch):
+    """So that `--weights` and `--start-from` do for every one of them, and the latter fetches nothing."""
+    asked = []
+
+    def build(*_, pretrained=False, **__):
+        asked.append(pretrained)
+
+    for name in zoo._BUILDERS:
+        monkeypatch.setattr(zoo, name, build)
+        monkeypatch.setitem(zoo._BUILDERS, name, build)
+    recipe = runs.read_recipe(path)
+    for start_from in (None, "runs/first"):
+        training.replaced(recipe, {"start_from": start_from}).build(["star", "cross"])
+    assert asked == [recipe.pretrained, False]
 
 
 def of_cfg(path):

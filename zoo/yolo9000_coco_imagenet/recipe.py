@@ -18,15 +18,16 @@ from kerasdet.data import augment_yolo
 STEPS = 5002  # of an epoch
 
 
-def yolo9000(class_names):
+def yolo9000(class_names, pretrained):
     """The tree is darknet's, and so are the nodes of COCO's classes."""
     del class_names
-    return kerasdet.zoo.yolo9000(pretrained="imagenet")
+    return kerasdet.zoo.yolo9000(pretrained=pretrained)
 
 
 def recipe():
     return kerasdet.Recipe(
         model=yolo9000,
+        pretrained="imagenet",
         train="coco:{data_dir}/annotations/instances_train2017.json,{data_dir}/train2017",
         val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
         classification_train="folders:{data_dir}/imagenet",

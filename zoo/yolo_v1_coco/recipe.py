@@ -16,9 +16,11 @@ import kerasdet
 from kerasdet.data import augment_yolo
 
 
-def yolo_v1_coco(class_names):
+def yolo_v1_coco(class_names, pretrained):
     """yolo-coco.cfg: the locally connected head and no dropout."""
-    return kerasdet.zoo.yolo_v1(class_names=class_names, head="local", dropout=0.0)
+    return kerasdet.zoo.yolo_v1(
+        class_names=class_names, pretrained=pretrained, head="local", dropout=0.0
+    )
 
 
 def recipe():

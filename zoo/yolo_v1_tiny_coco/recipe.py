@@ -16,9 +16,11 @@ import kerasdet
 from kerasdet.data import augment_yolo
 
 
-def yolo_v1_tiny_coco(class_names):
+def yolo_v1_tiny_coco(class_names, pretrained):
     """tiny-coco.cfg: three boxes a cell."""
-    return kerasdet.zoo.yolo_v1_tiny(class_names=class_names, boxes_per_cell=3)
+    return kerasdet.zoo.yolo_v1_tiny(
+        class_names=class_names, pretrained=pretrained, boxes_per_cell=3
+    )
 
 
 def recipe():
