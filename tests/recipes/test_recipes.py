@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasdet import data, runs, training, zoo
-from kerasdet.classes import COCO_NAMES
+from kerasdet.classes import COCO_NAMES, VOC_NAMES
 from kerasdet.data import augment_classifier, batching, classification
 from kerasdet.evaluation import evaluate
 from kerasdet.weights.maps import darknet as darknet_weights
@@ -171,6 +172,34 @@ def test_the_tiny_yolo_of_coco_has_the_outputs_of_its_cfg(shared_data):
     assert "output= 4655" in text
     assert model.get_layer("connected1").units == 4655 == 49 * (80 + 3 * 5)
     assert darknet_weights.expected_floats(model) == 67_055_775
+
+
+def test_yolos_first_two_rows_are_plain_with_dropout_and_normalised_without():
+    """YOLO9000, table 2 and sec. 2; of the plain one all but the plain classifier's trunk is new."""
+    folder = ZOO / "yolo_v1_voc0712"
+    plain = runs.read_recipe(folder / "plain.py").build(VOC_NAMES)
+    assert darknet_weights.expected_floats(plain) == 271_703_550  # cfg/yolo.cfg of 2015
+    assert plain.get_layer("dropout").rate == 0.5
+    classifier = runs.read_recipe(ZOO / "extraction_imagenet" / "plain.py").build(["a", "b"])
+    afresh = [f"conv{number}" for number in (21, 22, 23, 24)] + ["connected1", "connected2"]
+    assert plain.start_from(classifier) == afresh
+    recipe = runs.read_recipe(folder / "recipe.py")
+    assert recipe.pretrained == "imagenet"
+    normalised = training.replaced(recipe, {"pretrained": False}).build(VOC_NAMES)
+    # A gain, a shift, a mean and a variance for each of 24 convolutions' filters, and no bias.
+    filters = sum(plain.get_layer(f"conv{number}").filters for number in range(1, 25))
+    assert normalised.count_params() == 271_743_102 == plain.count_params() + 3 * filters
+    assert not any("dropout" in layer.name for layer in normalised.layers)
+
+
+def test_the_plain_classifier_sees_a_crop_of_224_out_of_256_pixels():
+    """A ramp of one grey value every two of 512 pixels: one a pixel where they are 256."""
+    recipe = runs.read_recipe(ZOO / "extraction_imagenet" / "plain.py")
+    ramp = np.broadcast_to((np.arange(512) // 2)[None, :, None], (512, 512, 3)).astype(np.uint8)
+    seen = np.asarray(recipe.augment(tf.constant(ramp), (224, 224), tf.constant([3, 4])), float)
+    slope = np.abs(np.diff(seen[:, 8:-8, 0], axis=1)).mean()
+    assert slope == pytest.approx(1.0, abs=0.005)
+    assert abs(recipe.epochs * math.ceil(1_281_167 / recipe.batch_size) - 500_000) < 10_010
 
 
 def three_steps(recipe, examples):
