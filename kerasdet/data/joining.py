@@ -62,7 +62,8 @@ def joint(
         batch_size: images a batch, of both kinds together.
         detection_share: part of the images that have boxes, between 0 and 1; the paper's is 1 in 5.
         images_per_epoch: images of both kinds together, of all workers; None: as many as it takes to
-            show every one.
+            show every one. Fewer have their price where the data comes in one order, as that of TensorFlow
+            Datasets: every epoch decodes what it skips too.
         augment: as in `kerasdet.data.pipeline`, as are the following.
         shuffle: whether every pass over a set is in an order of its own.
         seed: of the orders and the augmentation.
