@@ -104,6 +104,12 @@ def train(
     classification_data: Annotated[
         str | None, typer.Option(help="Images with labels alone, for joint training.")
     ] = None,
+    images_per_epoch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of joint training, in all; as many as show every image if not said."
+        ),
+    ] = None,
     tree: Tree = None,
     nodes: Annotated[
         str | None,
@@ -168,6 +174,7 @@ def train(
         "multi_scale": _sizes(multi_scale),
         "multi_scale_last": multi_scale_last,
         "classification_train": classification_data,
+        "images_per_epoch": images_per_epoch,
         "tree": tree,
         "nodes": nodes,
         "regions": regions,

@@ -1,6 +1,7 @@
 """What decides a training run: data, model, augmentation, optimizer and schedule."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Recipe:
 
     Attributes:
         model: a name in `kerasdet.zoo`, or a function from class names to a detector or a
-            classifier.
+            classifier; one with a parameter `pretrained` is given that too.
         train: data to learn from: with boxes for a detector, with one label an image for a
             classifier ("folders:DIR:train", see `kerasdet.data.source.IMAGE_FORMS`).
         task: "detection" or "classification", which a function as model has to say.
@@ -41,19 +42,20 @@ class Recipe:
             `val`, are in the model's WordTree, a line each (`WordTree.read_map`); None: the nodes
             of their names.
         detection_share: of the images of a batch that have boxes then.
+        images_per_epoch: of both kinds together then; None: as many as show every image of both.
         regions: for a detector that wants them, where region proposals of all images are: a folder
             that `kerasdet data proposals` filled, or whatever else `kerasdet.data.with_regions`
             takes as a path; or "selective_search", "edge_boxes" or "sliding_windows": they are
             computed as images come, once with `cache`.
         adapt_targets: normalise what boxes are learned as by its statistics in `train`, class by
             class (`FastRCNN.adapt_targets`), which looks at all images once before training.
-        pretrained: as in `kerasdet.zoo`; only with a name as model.
+        pretrained: as in `kerasdet.zoo`; with a name as model, or a function that takes it.
         start_from: run folder of an earlier training, from whose best weights every layer of the same
             name and shapes starts (`Detector.start_from`), in place of `pretrained`; `{data_dir}` is
             filled in.
         train_from: of Fast R-CNN, name of the first layer that is trained; those before it are frozen.
             "fc6": the heads alone; "paper": see `FastRCNN`. None: as the model is built.
-        epochs: passes over `train`.
+        epochs: passes over `train`; of joint training, see `images_per_epoch`.
         batch_size: images a step.
         augment: "default" (the model's own), a name as "ssd", "yolo_v1", "yolo_v2" or "flip",
             a function as `kerasdet.data.pipeline` takes it, or None.
@@ -94,6 +96,7 @@ class Recipe:
     tree: str | None = None
     nodes: str | None = None
     detection_share: float = 0.2
+    images_per_epoch: int | None = None
     regions: str | None = None
     adapt_targets: bool = False
     task: str | None = None
@@ -162,9 +165,15 @@ class Recipe:
             raise InputError(
                 f"detection_share wants a share between 0 and 1, not {self.detection_share}."
             )
-        if self.pretrained and not isinstance(self.model, str):
+        if self.images_per_epoch is not None:
+            if self.classification_train is None:
+                raise InputError("images_per_epoch goes with classification_train, joint training.")
+            if self.images_per_epoch < 1:
+                raise InputError(f"images_per_epoch wants at least 1, not {self.images_per_epoch}.")
+        if self.pretrained and not self._takes_pretrained:
             raise InputError(
-                "pretrained goes with a model's name; a recipe's function loads its own."
+                "pretrained goes with a model's name, or with a function that has a parameter of that "
+                f"name, which {self.model_name} has not."
             )
         if self.tree is not None and self.model != "yolo9000":
             raise InputError(f"tree goes with yolo9000 by its name, not with {self.model_name}.")
@@ -181,6 +190,12 @@ class Recipe:
         """The model's name, for the run folder."""
         return self.model if isinstance(self.model, str) else self.model.__name__
 
+    @property
+    def _takes_pretrained(self):
+        return isinstance(self.model, str) or (
+            "pretrained" in inspect.signature(self.model).parameters
+        )
+
     def build(self, class_names, image_names=None):
         """The detector or classifier for these classes.
 
@@ -189,9 +204,10 @@ class Recipe:
             image_names: of `classification_train`; a model by name without a tree gets a WordTree of
                 both.
         """
-        if not isinstance(self.model, str):
-            return self.model(list(class_names))
         pretrained = self.pretrained if self.start_from is None else False
+        if not isinstance(self.model, str):
+            given = {"pretrained": pretrained} if self._takes_pretrained else {}
+            return self.model(list(class_names), **given)
         if self.tree is not None:
             return zoo.build(self.model, tree=self.tree, pretrained=pretrained)
         if image_names is None:

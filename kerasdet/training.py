@@ -245,6 +245,7 @@ def _batches(recipe, model, examples, images, data_dir, first_epoch):
         model,
         recipe.batch_size,
         detection_share=recipe.detection_share,
+        images_per_epoch=recipe.images_per_epoch,
         **settings,
     )
 

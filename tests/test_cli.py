@@ -206,6 +206,17 @@ def test_detect_prints_the_path_in_a_tree_to_what_it_found(capsys, tmp_path):
     assert all(path.split(" > ")[0] in ("animal", "thing") for path in shown)
 
 
+def test_train_hands_the_length_of_an_epoch_to_joint_training_alone(capsys, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(training, "train", lambda recipe, **_: seen.append(recipe) or tmp_path)
+    words = ("train", "yolo9000", "--data", DATA, "--images-per-epoch", "640")
+    assert run(capsys, *words, "--classification-data", DATA)[0] == 0
+    assert seen[0].images_per_epoch == 640
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "images_per_epoch goes with classification_train" in err
+
+
 def test_train_hands_tree_and_nodes_to_the_recipe(capsys, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(training, "train", lambda recipe, **_: seen.append(recipe) or tmp_path)

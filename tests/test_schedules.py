@@ -110,6 +110,11 @@ def test_epochs_become_steps():
         ({"power": float("inf")}, "power wants"),
         ({"schedule": "cosine", "warmup_power": 4}, "steps and poly"),
         ({"detection_share": 1}, "detection_share wants"),
+        ({"images_per_epoch": 64}, "images_per_epoch goes with classification_train"),
+        (
+            {"images_per_epoch": 0, "classification_train": "shapes"},
+            "images_per_epoch wants at least 1, not 0",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(setting, said):

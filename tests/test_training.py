@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdet import runs, training
+from kerasdet import runs, training, zoo
 from kerasdet.errors import InputError
 from kerasdet.training import Recipe
 from tests import small
@@ -328,6 +328,21 @@ def test_a_run_to_start_from_takes_the_place_of_published_weights():
         model="darknet19", train="shapes", pretrained="no/such.weights", start_from="runs/first"
     )
     assert recipe.build(["a", "b", "c"]).num_classes == 3
+
+
+def test_a_function_is_given_pretrained_where_it_takes_it():
+    """Nothing is looked for where a run is started from; there is no download of that name."""
+
+    def darknet(class_names, pretrained):
+        return zoo.darknet19(class_names=class_names, pretrained=pretrained)
+
+    recipe = Recipe(model=darknet, train="shapes", pretrained="no/such.weights")
+    with pytest.raises(InputError, match=r"no/such\.weights"):
+        recipe.build(["a", "b"])
+    started = training.replaced(recipe, {"start_from": "runs/first"})
+    assert started.build(["a", "b"]).num_classes == 2
+    with pytest.raises(InputError, match="a parameter of that name, which tiny has not"):
+        training.replaced(runs.read_recipe(TINY), {"pretrained": "imagenet"})
 
 
 def test_what_a_run_cannot_start_from_is_refused_before_anything_is_written(tmp_path):

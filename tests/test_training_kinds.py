@@ -205,6 +205,7 @@ def test_joint_training_learns_from_boxes_and_from_labels_alone(tmp_path):
         train="shapes:train?count=8&size=64&objects=2&classes=star,cross",
         classification_train="shapes:train?count=8&size=64&classes=ellipse",
         detection_share=0.5,
+        images_per_epoch=12,
         val="shapes:val?count=4&size=64&objects=2&classes=star,cross",
         epochs=1,
         batch_size=4,
@@ -218,6 +219,7 @@ def test_joint_training_learns_from_boxes_and_from_labels_alone(tmp_path):
     (row,) = metrics(run)
     assert row["image_classes"] > 0, "the labels of whole images were learnt from"
     assert row["classes"] > 0
+    assert int(runs.open_run(run).images_seen) == 12
     assert np.isfinite(row["val_loss"])
     classes = json.loads((run / "result.json").read_text())["evaluation"]["classes"]
     assert [one["name"] for one in classes] == ["star", "cross"]

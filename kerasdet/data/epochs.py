@@ -258,18 +258,23 @@ class Order:
         """As many examples, from pass after pass over the set, each pass in an order of its own.
 
         Args:
-            epoch: its number, int64 scalar tensor; no two epochs have passes in common.
+            epoch: its number, int64 scalar tensor. An epoch begins passes of its own; one that is
+                shorter than the set goes on where the last one ended, so that none is left out.
             needed: examples of this worker.
         """
         most = math.ceil(needed / (self.size // self.count))
+        whole = math.ceil(self.size / self.count)
+        first, skipped = epoch * most, 0
+        if needed < whole:
+            first, skipped = epoch * needed // whole, epoch * needed % whole
         # Twice as many, for images that cannot be read.
-        numbers = tf.data.Dataset.range(2 * most + 8).map(lambda number: epoch * most + number)
+        numbers = tf.data.Dataset.range(2 * most + 8).map(lambda number: first + number)
         if self.reordered is None:
-            return numbers.flat_map(self._in_order).take(needed)
+            return numbers.flat_map(self._in_order).skip(skipped).take(needed)
         places = numbers.flat_map(
             lambda number: tf.data.Dataset.from_tensor_slices(self._places(number))
         )
-        return self.reordered(places).take(needed)
+        return self.reordered(places.skip(skipped)).take(needed)
 
     def _places(self, number):
         """The places of this worker's examples in the set, in the order of this pass."""

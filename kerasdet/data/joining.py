@@ -27,6 +27,7 @@ def joint(
     batch_size: int = 16,
     *,
     detection_share: float = 0.2,
+    images_per_epoch: int | None = None,
     augment: str | Callable[..., Any] | None = "yolo_v2",
     shuffle: bool = True,
     seed: int = 0,
@@ -50,7 +51,8 @@ def joint(
 
     Detection images are spread evenly: in every batch there are `detection_share * batch_size`, up
     to rounding. An epoch shows every image of both sets at least once; of the set that is too
-    small for that share, images come again, as often each as any other but for one time.
+    small for that share, images come again, as often each as any other but for one time. Where
+    `images_per_epoch` leaves no room for a whole set, the next epoch goes on with what is left of it.
 
     Args:
         detection_examples: what a detection reader gives, with labels of the model.
@@ -59,6 +61,9 @@ def joint(
         model: a detector; anything with `image_size` (height, width) and `class_names`.
         batch_size: images a batch, of both kinds together.
         detection_share: part of the images that have boxes, between 0 and 1; the paper's is 1 in 5.
+        images_per_epoch: images of both kinds together, of all workers; None: as many as it takes to
+            show every one. Fewer have their price where the data comes in one order, as that of TensorFlow
+            Datasets: every epoch decodes what it skips too.
         augment: as in `kerasdet.data.pipeline`, as are the following.
         shuffle: whether every pass over a set is in an order of its own.
         seed: of the orders and the augmentation.
@@ -83,6 +88,8 @@ def joint(
     """
     if not 0 < detection_share < 1:
         raise InputError(f"detection_share lies between 0 and 1, not at {detection_share}")
+    if images_per_epoch is not None and images_per_epoch < 1:
+        raise InputError(f"images_per_epoch must be 1 or more, not {images_per_epoch}")
     plan = planned(
         model,
         batch_size,
@@ -115,9 +122,11 @@ def joint(
             )
         orders.append((order, common))
     sizes = [order.size for order, _ in orders]
-    share, steps = plan.share(
-        max(math.ceil(sizes[0] / detection_share), math.ceil(sizes[1] / (1 - detection_share)))
-    )
+    if images_per_epoch is None:
+        images_per_epoch = max(
+            math.ceil(sizes[0] / detection_share), math.ceil(sizes[1] / (1 - detection_share))
+        )
+    share, steps = plan.share(images_per_epoch)
     if max_boxes is None:
         max_boxes = most_boxes(detection_examples, use_difficult)
     elif max_boxes < 1:

@@ -9,8 +9,10 @@ helpers. Boxes and loss are in `kerasdet.region`, shared with YOLO9000.
 The paper's path from YOLO to YOLOv2 (table 2, VOC07 mAP), and what says each step here. A row
 keeps what the rows before it changed; `recipe` is how it is trained, not how it is built.
 
-    63.4  YOLO                      YOLOv1(batch_norm=False), 448
-    65.8  batch normalisation       YOLOv1(batch_norm=True)
+    63.4  YOLO                      YOLOv1(batch_norm=False, dropout=0.5), image_size=448;
+                                    recipe: zoo/yolo_v1_voc0712/plain.py
+    65.8  batch normalisation       YOLOv1(batch_norm=True, dropout=0), as sec. 2 takes dropout out;
+                                    recipe: zoo/yolo_v1_voc0712/recipe.py
     69.5  high-resolution classifier    recipe: start from what zoo/extraction_448_imagenet gives
     69.2  convolutional, anchors    YOLOv2(backbone="extraction", anchors="hand_picked",
                                     location="offset", passthrough=None), image_size=416

@@ -131,6 +131,56 @@ def test_passes_over_a_set_have_orders_of_their_own():
     assert names[:5] != names[5:]
 
 
+@pytest.mark.parametrize("kind", ["records", "stream", "cache"])
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "as they are"])
+def test_epochs_shorter_than_a_set_go_on_with_what_is_left_of_it(shuffle, kind):
+    """Epochs of ten images: two of the 3 with boxes, eight of the 16 with labels, of five batches."""
+    sets = detection(3), classification(16)
+    if kind == "stream":  # of examples without an order of their own, as TFDS' are
+        known = tf.data.experimental.assert_cardinality
+        sets = [each.apply(known(count)) for each, count in zip(sets, (3, 16), strict=True)]
+        for each in sets:
+            each.class_names = NAMES
+    run = joint(
+        *(*sets, MODEL, 2),
+        **{"augment": None, "shuffle": shuffle, "repeat": True, "images_per_epoch": 10},
+        cache=kind == "cache",
+    )
+    assert run.steps_per_epoch == 5
+    names = ids(run.take(30))
+    seen = [names[first : first + 10] for first in range(0, 60, 10)]
+    boxed = [[name for name in of_epoch if name[0] == "d"] for of_epoch in seen]
+    assert [len(of_epoch) for of_epoch in boxed] == [2] * 6
+    passes = np.reshape(boxed, (4, 3)).tolist()
+    assert [sorted(one) for one in passes] == [["d0", "d1", "d2"]] * 4
+    assert (len({tuple(one) for one in passes}) > 1) == shuffle
+    for first in (0, 2, 4):
+        counts = Counter(name for of_epoch in seen[first : first + 2] for name in of_epoch)
+        assert all(counts[f"c{number}"] == 1 for number in range(16))
+
+
+def test_epochs_longer_than_the_sets_show_every_image_of_both():
+    run = joint(detection(3), classification(16), MODEL, 5, augment=None, images_per_epoch=35)
+    assert run.steps_per_epoch == 7
+    counts = Counter(ids(epoch(run)))
+    assert sorted(counts[f"d{n}"] for n in range(3)) == [2, 2, 3]
+    assert {counts[f"c{n}"] for n in range(16)} == {1, 2}
+
+
+def test_workers_go_on_in_short_epochs_side_by_side():
+    """Two workers, of 8 labelled images each, show 4 of theirs an epoch."""
+    runs = [
+        joint(
+            *(detection(4), classification(16), MODEL, 5),
+            **{"augment": None, "repeat": True, "images_per_epoch": 10, "shard": (index, 2)},
+        )
+        for index in range(2)
+    ]
+    assert [run.steps_per_epoch for run in runs] == [1, 1]
+    counts = Counter(name for run in runs for name in ids(run.take(2)))
+    assert all(counts[f"c{number}"] == 1 for number in range(16))
+
+
 def options(**more):
     return {"augment": "flip", "multi_scale": (32, 48, 64), "multi_scale_every": 2, **more}
 
@@ -188,6 +238,7 @@ def test_an_image_that_cannot_be_read_is_made_up_for(tmp_path):
     [
         ({"detection_share": 1.0}, "detection_share lies between 0 and 1, not at 1.0"),
         ({"detection_share": 0}, "detection_share lies between 0 and 1"),
+        ({"images_per_epoch": 0}, "images_per_epoch must be 1 or more, not 0"),
         ({"max_boxes": 0}, "max_boxes must be 1 or more"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"shard": (0, 4)}, "detection data with an image for each of 4 workers at least, not 3"),

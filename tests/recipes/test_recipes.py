@@ -3,14 +3,16 @@
 import contextlib
 import functools
 import inspect
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kerasdet import data, runs, training
-from kerasdet.classes import COCO_NAMES
+from kerasdet import data, runs, training, zoo
+from kerasdet.classes import COCO_NAMES, VOC_NAMES
 from kerasdet.data import augment_classifier, batching, classification
 from kerasdet.evaluation import evaluate
 from kerasdet.weights.maps import darknet as darknet_weights
@@ -31,6 +33,30 @@ def test_a_recipe_says_its_command_and_what_to_expect(path):
     assert f"kerasdet train zoo/{path.parent.name}/recipe.py" in text
     assert "Expect:" in text or "Paper:" in text
     assert isinstance(runs.read_recipe(path), training.Recipe)
+
+
+BY_NAME = [
+    path
+    for path in RECIPES
+    if "kerasdet.zoo." in (text := path.read_text()) or re.search(r'model="', text)
+]
+
+
+@pytest.mark.parametrize("path", BY_NAME, ids=lambda path: path.parent.name)
+def test_a_recipe_says_what_its_model_starts_from_and_a_run_takes_its_place(path, monkeypatch):
+    """So that `--weights` and `--start-from` do for every one of them, and the latter fetches nothing."""
+    asked = []
+
+    def build(*_, pretrained=False, **__):
+        asked.append(pretrained)
+
+    for name in zoo._BUILDERS:
+        monkeypatch.setattr(zoo, name, build)
+        monkeypatch.setitem(zoo._BUILDERS, name, build)
+    recipe = runs.read_recipe(path)
+    for start_from in (None, "runs/first"):
+        training.replaced(recipe, {"start_from": start_from}).build(["star", "cross"])
+    assert asked == [recipe.pretrained, False]
 
 
 def of_cfg(path):
@@ -88,19 +114,92 @@ def test_darknets_multi_scale_ends_in_200_batches_of_the_greatest_size(path):
         assert recipe.multi_scale_last == 0
 
 
-def test_the_tiny_yolo_of_coco_has_the_outputs_and_the_steps_of_its_cfg(shared_data):
+VOC0712, COCO = 16_551, 118_287  # images of VOC's two trainval sets, and of train2017
+
+
+@pytest.mark.parametrize(
+    ("name", "cfg", "images"),
+    [
+        ("yolo9000_coco_imagenet", "cfg/yolo9000.cfg", None),
+        ("yolo_v1_coco", "cfg_history/yolov1/yolo-coco.cfg", COCO),
+        ("yolo_v1_tiny_coco", "cfg_history/yolov1/tiny-coco.cfg", COCO),
+        ("yolo_v1_tiny_voc0712", "cfg/yolov1-tiny.cfg", VOC0712),
+        ("yolo_v2_coco", "cfg/yolov2.cfg", COCO),
+        ("yolo_v2_tiny_coco", "cfg/yolov2-tiny.cfg", COCO),
+        ("yolo_v2_tiny_voc0712", "cfg/yolov2-tiny-voc.cfg", VOC0712),
+    ],
+)
+def test_a_recipe_trains_by_the_iterations_of_its_cfg(name, cfg, images, shared_data):
+    path = shared_data / "darknet" / cfg
+    wanted, (given, scales) = of_cfg(path), steps_of_cfg(path)
+    recipe = runs.read_recipe(ZOO / name / "recipe.py")
+    assert recipe.batch_size == 64
+    steps = math.ceil((images or recipe.images_per_epoch) / 64)
+    # As many epochs as come nearest, and the rate by parts of one.
+    assert abs(recipe.epochs * steps - wanted["max_batches"]) < (steps if images else 1)
+    tolerance = 0.005 if images else 1e-9
+    np.testing.assert_allclose(
+        [*recipe.milestones, recipe.warmup_epochs],
+        np.array([*given, wanted.get("burn_in", 0)]) / steps,
+        rtol=tolerance,
+    )
+    assert recipe.warmup_power == (4 if "burn_in" in wanted else 1)  # parser.c: power=4
+    rate = wanted["learning_rate"] * scales[0]
+    assert recipe.learning_rate == pytest.approx(rate)
+    assert list(recipe.scales or [0.1] * len(given)) == scales[1:]
+
+
+def steps_of_cfg(path):
+    """Where the rate changes and by what, before them what holds from the start (steps=-1, or 1)."""
+    text = path.read_text()
+    steps, scales = (
+        [float(number) for number in re.search(rf"^{name}=([-\d,.]+)", text, re.M)[1].split(",")]
+        for name in ("steps", "scales")
+    )
+    return (steps[1:], scales) if steps[0] < 0 else (steps, [1.0, *scales])
+
+
+def test_yolo_v2_of_voc_keeps_the_burn_in_of_its_cfg(shared_data):
+    """The rest is the paper's."""
+    wanted = of_cfg(shared_data / "darknet" / "cfg" / "yolov2-voc.cfg")["burn_in"]
+    recipe = runs.read_recipe(ZOO / "yolo_v2_voc0712" / "recipe.py")
+    assert round(recipe.warmup_epochs * math.ceil(VOC0712 / 64)) == wanted
+
+
+def test_the_tiny_yolo_of_coco_has_the_outputs_of_its_cfg(shared_data):
     text = (shared_data / "darknet" / "cfg_history" / "yolov1" / "tiny-coco.cfg").read_text()
-    recipe = runs.read_recipe(ZOO / "yolo_v1_tiny_coco" / "recipe.py")
-    model = recipe.build(COCO_NAMES)
+    model = runs.read_recipe(ZOO / "yolo_v1_tiny_coco" / "recipe.py").build(COCO_NAMES)
     assert "output= 4655" in text
     assert model.get_layer("connected1").units == 4655 == 49 * (80 + 3 * 5)
     assert darknet_weights.expected_floats(model) == 67_055_775
-    steps = 118_287 // 64  # of an epoch
-    wanted = [int(step) for step in re.search(r"steps=([\d,]+)", text)[1].split(",")]
-    np.testing.assert_allclose([m * steps for m in recipe.milestones], wanted, rtol=0.005)
-    scales = [float(scale) for scale in re.search(r"scales=([\d,.]+)", text)[1].split(",")]
-    assert list(recipe.scales) == scales
-    assert abs(recipe.epochs * steps - 200_000) < steps
+
+
+def test_yolos_first_two_rows_are_plain_with_dropout_and_normalised_without():
+    """YOLO9000, table 2 and sec. 2; of the plain one all but the plain classifier's trunk is new."""
+    folder = ZOO / "yolo_v1_voc0712"
+    plain = runs.read_recipe(folder / "plain.py").build(VOC_NAMES)
+    assert darknet_weights.expected_floats(plain) == 271_703_550  # cfg/yolo.cfg of 2015
+    assert plain.get_layer("dropout").rate == 0.5
+    classifier = runs.read_recipe(ZOO / "extraction_imagenet" / "plain.py").build(["a", "b"])
+    afresh = [f"conv{number}" for number in (21, 22, 23, 24)] + ["connected1", "connected2"]
+    assert plain.start_from(classifier) == afresh
+    recipe = runs.read_recipe(folder / "recipe.py")
+    assert recipe.pretrained == "imagenet"
+    normalised = training.replaced(recipe, {"pretrained": False}).build(VOC_NAMES)
+    # A gain, a shift, a mean and a variance for each of 24 convolutions' filters, and no bias.
+    filters = sum(plain.get_layer(f"conv{number}").filters for number in range(1, 25))
+    assert normalised.count_params() == 271_743_102 == plain.count_params() + 3 * filters
+    assert not any("dropout" in layer.name for layer in normalised.layers)
+
+
+def test_the_plain_classifier_sees_a_crop_of_224_out_of_256_pixels():
+    """A ramp of one grey value every two of 512 pixels: one a pixel where they are 256."""
+    recipe = runs.read_recipe(ZOO / "extraction_imagenet" / "plain.py")
+    ramp = np.broadcast_to((np.arange(512) // 2)[None, :, None], (512, 512, 3)).astype(np.uint8)
+    seen = np.asarray(recipe.augment(tf.constant(ramp), (224, 224), tf.constant([3, 4])), float)
+    slope = np.abs(np.diff(seen[:, 8:-8, 0], axis=1)).mean()
+    assert slope == pytest.approx(1.0, abs=0.005)
+    assert abs(recipe.epochs * math.ceil(1_281_167 / recipe.batch_size) - 500_000) < 10_010
 
 
 def three_steps(recipe, examples):

@@ -15,16 +15,17 @@ solver.prototxt, since the paper does not say; 16 551 images make 8276 of them a
 import kerasdet
 
 
-def fast_rcnn_vgg16(class_names):
+def fast_rcnn_vgg16(class_names, pretrained):
     """From ImageNet's VGG16; conv1 and conv2 stay as they are (sec. 4.5)."""
     return kerasdet.zoo.fast_rcnn_vgg16(
-        class_names=class_names, pretrained="imagenet", train_from="paper"
+        class_names=class_names, pretrained=pretrained, train_from="paper"
     )
 
 
 def recipe():
     return kerasdet.Recipe(
         model=fast_rcnn_vgg16,
+        pretrained="imagenet",
         train=["voc:{data_dir}/VOC2007:trainval", "voc:{data_dir}/VOC2012:trainval"],
         val="voc:{data_dir}/VOC2007:test",
         regions="{data_dir}/selective_search",

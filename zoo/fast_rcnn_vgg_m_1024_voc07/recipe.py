@@ -14,16 +14,17 @@ tenth from 30 000 on; 5011 images make 2506 of them an epoch.
 import kerasdet
 
 
-def fast_rcnn_vgg_m_1024(class_names):
+def fast_rcnn_vgg_m_1024(class_names, pretrained):
     """From ImageNet's VGG_CNN_M_1024; conv1 stays as it is (sec. 4.5)."""
     return kerasdet.zoo.fast_rcnn_vgg_m_1024(
-        class_names=class_names, pretrained="imagenet", train_from="paper"
+        class_names=class_names, pretrained=pretrained, train_from="paper"
     )
 
 
 def recipe():
     return kerasdet.Recipe(
         model=fast_rcnn_vgg_m_1024,
+        pretrained="imagenet",
         train="voc:{data_dir}/VOC2007:trainval",
         val="voc:{data_dir}/VOC2007:test",
         regions="{data_dir}/selective_search",

@@ -12,10 +12,10 @@ import kerasdet
 from kerasdet.layers.default_boxes import RELEASED
 
 
-def ssd300(class_names):
+def ssd300(class_names, pretrained):
     """COCO's smaller default boxes on the trunk the authors start from."""
     return kerasdet.zoo.ssd300(
-        class_names=class_names, pretrained="imagenet", box_sizes=RELEASED["ssd300_coco"].sizes
+        class_names=class_names, pretrained=pretrained, box_sizes=RELEASED["ssd300_coco"].sizes
     )
 
 
@@ -23,6 +23,7 @@ def recipe():
     folder = "{data_dir}"
     return kerasdet.Recipe(
         model=ssd300,
+        pretrained="imagenet",
         train=f"coco:{folder}/annotations/instances_train2017.json,{folder}/train2017",
         val=f"coco:{folder}/annotations/instances_val2017.json,{folder}/val2017",
         epochs=108,

@@ -6,7 +6,7 @@
         --data coco:DIR/annotations/instances_val2017.json,DIR/val2017 --rule coco
 
 Paper: no figure. Not yet trained here.
-Schedule: tiny-coco.cfg: 200 000 iterations of 64 images, 1848 of them an epoch; 5e-4 rises to 1e-2 in
+Schedule: tiny-coco.cfg: 200 000 iterations of 64 images, 1849 of them an epoch; 5e-4 rises to 1e-2 in
 steps at 200, 400, 600 and 800, a tenth at 100 000 and 150 000.
 """
 
@@ -16,9 +16,11 @@ import kerasdet
 from kerasdet.data import augment_yolo
 
 
-def yolo_v1_tiny_coco(class_names):
+def yolo_v1_tiny_coco(class_names, pretrained):
     """tiny-coco.cfg: three boxes a cell."""
-    return kerasdet.zoo.yolo_v1_tiny(class_names=class_names, boxes_per_cell=3)
+    return kerasdet.zoo.yolo_v1_tiny(
+        class_names=class_names, pretrained=pretrained, boxes_per_cell=3
+    )
 
 
 def recipe():

@@ -7,7 +7,7 @@
 
 Paper: 52.7 on VOC07 test for its Fast YOLO of nine convolutions (table 1). Not yet trained here.
 Schedule: cfg/yolov1-tiny.cfg: 40 000 iterations of 64 images, 259 of them an epoch; 5e-4 rises to
-1e-2 in steps at 200, 400, 600 and 800.
+1e-2 in steps at 200, 400, 600 and 800, a tenth at 20 000 and 30 000.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ def recipe():
         augment=partial(augment_yolo.yolo_v1, saturation=0.75, exposure=0.75),
         optimizer="sgd",
         learning_rate=5e-4,
-        milestones=(0.8, 1.5, 2.3, 3.1, 77, 116),
+        milestones=(0.772, 1.544, 2.317, 3.089, 77.2, 115.8),
         scales=(2.5, 2, 2, 2, 0.1, 0.1),
         weight_decay=5e-4,
         rule="voc07",

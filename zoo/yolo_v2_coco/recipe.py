@@ -7,23 +7,24 @@
 
 Start it from a classifier trained here: --start-from runs/darknet19-2
 Paper: AP 21.6, AP50 44.0 on test-dev (Redmon and Farhadi, YOLO9000, table 5). Not yet trained here.
-Schedule: cfg/yolov2.cfg: 500 200 iterations of 64, a tenth at 400 000 and 450 000; 1848 of them an
+Schedule: cfg/yolov2.cfg: 500 200 iterations of 64, a tenth at 400 000 and 450 000; 1849 of them an
 epoch. The paper trains for 160 epochs, as on VOC.
 """
 
 import kerasdet
 
 
-def yolo_v2_coco(class_names):
+def yolo_v2_coco(class_names, pretrained):
     """yolov2.cfg: COCO's anchors, tested at 608 pixels."""
     return kerasdet.zoo.yolo_v2(
-        class_names=class_names, anchors="coco", image_size=608, pretrained="imagenet"
+        class_names=class_names, anchors="coco", image_size=608, pretrained=pretrained
     )
 
 
 def recipe():
     return kerasdet.Recipe(
         model=yolo_v2_coco,
+        pretrained="imagenet",
         train="coco:{data_dir}/annotations/instances_train2017.json,{data_dir}/train2017",
         val="coco:{data_dir}/annotations/instances_val2017.json,{data_dir}/val2017",
         epochs=271,

@@ -15,10 +15,14 @@ import kerasdet
 from kerasdet.data import augment_yolo
 
 
-def yolo_v2_tiny_coco(class_names):
+def yolo_v2_tiny_coco(class_names, pretrained):
     """yolov2-tiny.cfg: COCO's anchors, a narrower last convolution, objectness drawn to 1."""
     return kerasdet.zoo.yolo_v2_tiny(
-        class_names=class_names, anchors="coco", head_filters=(512,), loss={"rescore": False}
+        class_names=class_names,
+        pretrained=pretrained,
+        anchors="coco",
+        head_filters=(512,),
+        loss={"rescore": False},
     )
 
 

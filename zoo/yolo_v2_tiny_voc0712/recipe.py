@@ -30,7 +30,7 @@ def recipe():
         multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-4,
-        milestones=(0.4, 77, 116),
+        milestones=(0.386, 77.2, 115.8),
         scales=(10, 0.1, 0.1),
         weight_decay=5e-4,
         rule="voc07",

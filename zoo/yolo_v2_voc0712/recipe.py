@@ -27,7 +27,7 @@ def recipe():
         multi_scale_last=200,  # detector.c
         optimizer="sgd",
         learning_rate=1e-3,
-        warmup_epochs=4,
+        warmup_epochs=3.86,
         warmup_power=4,
         milestones=(60, 90),
         weight_decay=5e-4,
