@@ -27,7 +27,9 @@ from kerasdet.classes import named_classes
 from kerasdet.compiling import compiled
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
+from kerasdet.layers.connected_conv import ConnectedConv2D
 from kerasdet.saving import kept_state, revived
+from kerasdet.stopping import StopWhenNotFinite
 from kerasdet.voting import Classification
 from kerasdet.weight_decay import penalty, replica_count, spare_others
 from kerasdet.weights.assign import share
@@ -264,14 +266,17 @@ class Classifier(keras.Model):
             loss += penalty(self.trainable_variables, self.weight_decay) / replica_count()
         return loss
 
-    def fit(self, *args, **kwargs):
-        """Keras' own; refused where there is no memory for one image.
+    def fit(self, *args, callbacks=None, **kwargs):
+        """Keras' own; refused where there is no memory for one image, stopped where a loss is not finite.
 
         Raises:
             InputError: if there is not.
+            TrainingError: naming the batch.
         """
         self._memory.require([self.image_size])
-        return super().fit(*args, **kwargs)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [StopWhenNotFinite(), *keras.tree.flatten(callbacks or [])]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
 
     # ------------------------------------------------------------------ use
 
@@ -517,7 +522,9 @@ def _overfeat(images, layout, count, *, width, dropout, stddev):
     number = len(layout.convolutions)
     x = layers.MaxPooling2D(layout.last_pool, name=f"pool{number}")(x)
     x = overfeat.connected(x, layout, width=width, dropout=dropout, stddev=stddev)
-    return overfeat.convolution(x, count, 1, "classes", relu=False, stddev=stddev)
+    return overfeat.convolution(
+        x, count, 1, "classes", relu=False, stddev=stddev, layer=ConnectedConv2D
+    )
 
 
 def _default_scales(window):

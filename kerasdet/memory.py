@@ -9,9 +9,11 @@ from pathlib import Path
 import keras
 
 from kerasdet.errors import InputError
+from kerasdet.layers.connected_conv import ConnectedConv2D
 
 # What a container may use and uses (cgroup v2), where the system is inside one.
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+_USE = Path("/sys/fs/cgroup/memory.stat")
 _MEMINFO = Path("/proc/meminfo")
 
 PEAK = {"tensorflow": 3, "jax": 9}
@@ -30,8 +32,15 @@ def available() -> int | None:
         rows = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
         found.append(int(rows["MemAvailable"].split()[0]) * 1024)
     with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        found.append(max(int(_LIMIT.read_text()) - int(_USED.read_text()), 0))
+        found.append(max(int(_LIMIT.read_text()) - int(_USED.read_text()) + _given_back(), 0))
     return min(found) if found else None
+
+
+def _given_back() -> int:
+    """Bytes of files read that count as used, and that the system gives back when asked for memory."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        return int(dict(line.split() for line in _USE.read_text().splitlines())["inactive_file"])
+    return 0
 
 
 def require(wanted: int, what: str) -> None:
@@ -55,27 +64,29 @@ class Demand:
     """What a network's passes over images take beside its weights, and whether there is as much.
 
     Its maps (`PEAK`); the copies that convolutions make of their kernels for the processor's own layout,
-    of which two may be there at once, as OverFeat's classifier and its regressor run side by side;
-    and `SPARE`. Of small images the kernels are the most, of large ones the maps.
+    of which two may be there at once, as OverFeat's classifier and its regressor run side by side, or
+    where a `ConnectedConv2D` multiplies the windows that it copies; and `SPARE`. Of small images the
+    kernels are the most, of large ones the maps.
 
     Measured on two CPU threads (`python tools/peak_memory.py fast detect`, and so on: both networks at
     full and at an eighth of the width, one scale and six, votes and ten views, images of 231 to 2000
-    pixels): on TensorFlow 1.05 to 1.83 times what was taken is estimated. On JAX it is 1.1 to 3.3 times
+    pixels): on TensorFlow 1.3 to 4.8 times what was taken is estimated. On JAX it is 1.1 to 3.3 times
     at an eighth and a half of the width, and more at full width, whose kernels XLA does not copy.
 
     Args:
         model: a functional Keras model of one input (B, H, W, C).
+        known_sides: whether the passes are compiled for images of one size each.
     """
 
-    def __init__(self, model):
-        self._model = model
-        self._maps = functools.cache(self._largest_maps)
+    def __init__(self, model, *, known_sides=False):
+        self._model, self._known_sides = model, known_sides
+        self._parts = functools.cache(self._of_an_image)
 
     def bytes(self, images: int, height: int, width: int) -> int:
         """For so many images of a size in one pass."""
-        kernels = sum(sorted(map(_size, self._model.weights))[-2:])
+        maps, windows, kernels = self._parts(height, width)
         peak = PEAK.get(keras.backend.backend(), max(PEAK.values()))
-        return peak * images * self._maps(height, width) + kernels + SPARE
+        return images * (peak * maps + windows) + kernels + SPARE
 
     def bytes_of_weights(self) -> int:
         """The weights themselves, as another copy of the network has them."""
@@ -104,12 +115,29 @@ class Demand:
         fitting = (n for n in range(most, 0, -1) if free is None or self.bytes(n, *largest) <= free)
         return next(fitting, 1)
 
-    def _largest_maps(self, height, width):
-        """Bytes of an image's two largest layer outputs together."""
-        every = keras.Model(self._model.input, [layer.output for layer in self._model.layers])
+    def _of_an_image(self, height, width):
+        """Bytes of an image's two largest layer outputs and of the windows copied, and of kernels copied."""
+        connected = [layer for layer in self._model.layers if isinstance(layer, ConnectedConv2D)]
+        tensors = [layer.output for layer in self._model.layers]
+        every = keras.Model(self._model.input, [tensors, [layer.input for layer in connected]])
         shape = (1, height, width, self._model.input.shape[-1])
-        outputs = keras.tree.flatten(every.compute_output_spec(keras.KerasTensor(shape)))
-        return sum(sorted(map(_size, outputs))[-2:])
+        outputs, inputs = every.compute_output_spec(keras.KerasTensor(shape))
+        multiplied = [
+            (layer, of_it)
+            for layer, of_it in zip(connected, inputs, strict=True)
+            if self._known_sides and layer.multiplies(of_it.shape)
+        ]
+        windows = sum(
+            math.prod(layer.compute_output_shape(of_it.shape)[:-1])
+            * math.prod(layer.kernel_size)
+            * of_it.shape[-1]
+            * 4
+            for layer, of_it in multiplied
+        )
+        own = {layer.kernel.path for layer, _ in multiplied}
+        copied = sorted(_size(weight) for weight in self._model.weights if weight.path not in own)
+        maps = sorted(map(_size, keras.tree.flatten(outputs)))
+        return sum(maps[-2:]), windows, sum(copied[-2:])
 
 
 def _size(tensor) -> int:

@@ -113,9 +113,16 @@ def _opened(model, weights, tree=None, class_names=None):
     given = {}
     if tree is not None:
         given["tree"] = tree
-    if class_names is not None:
-        given["class_names"] = names_of.resolve(Path(class_names))
-    return zoo.build(model, pretrained=weights or True, **given)
+    names = None if class_names is None else names_of.resolve(Path(class_names))
+    opened = zoo.build(model, pretrained=weights or True, **given)
+    if names is not None:
+        if len(names) != opened.num_classes:
+            raise InputError(
+                f"The weights of {model} are of {opened.num_classes} classes, and {class_names} has "
+                f"{len(names)} names."
+            )
+        opened.class_names = names
+    return opened
 
 
 def _saved(path):

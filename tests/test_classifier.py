@@ -9,7 +9,7 @@ from PIL import Image
 from kerasdet import classifier, voting
 from kerasdet.backbones import overfeat
 from kerasdet.classifier import Classifier
-from kerasdet.errors import InputError
+from kerasdet.errors import InputError, TrainingError
 from kerasdet.images import warp
 from kerasdet.weights.maps import darknet
 
@@ -514,3 +514,11 @@ def test_real_weights_recognise_real_photos(shared_data):
     assert giraffe.names[0] == "zebra"  # it stands beside the giraffe, which ImageNet has not
     assert len(eagle.names) == 5
     assert (np.diff(eagle.probabilities) <= 0).all()
+
+
+def test_training_stops_where_the_loss_is_no_number_any_more(rng):
+    model = Classifier(3, network="overfeat_fast", width=0.03)
+    model.compile(keras.optimizers.SGD(1e30))
+    images = rng.uniform(0, 255, (8, *model.image_size, 3)).astype("float32")
+    with pytest.raises(TrainingError, match="Training stopped at epoch 1, batch"):
+        model.fit(images, np.arange(8) % 3, batch_size=2, verbose=0)

@@ -6,6 +6,8 @@ from keras import layers
 
 from kerasdet import memory
 from kerasdet.errors import InputError
+from kerasdet.layers import connected_conv
+from kerasdet.layers.connected_conv import ConnectedConv2D
 
 
 @pytest.fixture
@@ -41,6 +43,14 @@ MEMINFO = "MemTotal:       24000 kB\nMemFree:  1000 kB\nMemAvailable:    2048 kB
 def test_what_is_free_is_the_systems_or_the_containers(machine, files, expected):
     machine(*files)
     assert memory.available() == expected
+
+
+def test_files_that_were_read_do_not_count_as_used(machine, monkeypatch, tmp_path):
+    machine(MEMINFO, "1000000\n", "900000\n")
+    use = tmp_path / "memory.stat"
+    use.write_text("anon 300000\ninactive_file 500000\nactive_file 100000\n")
+    monkeypatch.setattr(memory, "_USE", use)
+    assert memory.available() == 600_000
 
 
 def test_more_than_there_is_is_refused_with_both_numbers(machine):
@@ -93,3 +103,20 @@ def test_as_many_images_at_once_as_there_is_memory_for(network, monkeypatch):
             use(sizes)
     with pytest.raises(InputError, match="it on 10 images of 200x300 pixels wants about 153 MiB"):
         demand.require(sizes, images=10)
+
+
+def test_a_kernel_that_is_multiplied_is_not_copied_but_its_windows_are(monkeypatch):
+    monkeypatch.setattr(connected_conv, "_LEAST", 0)
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, ConnectedConv2D(50, 4, use_bias=False)(inputs))
+    kernel, maps, windows = 4 * 4 * 3 * 50, 9 * 8 * 3 + 6 * 5 * 50, 6 * 5 * 4 * 4 * 3
+    peak = memory.PEAK[keras.backend.backend()]
+    copied = peak * maps * 4 + kernel * 4 + memory.SPARE
+    assert memory.Demand(network).bytes(1, 9, 8) == copied
+    multiplied = (peak * maps + windows) * 4 + memory.SPARE
+    if keras.backend.backend() != "tensorflow":
+        multiplied = copied
+    assert memory.Demand(network, known_sides=True).bytes(1, 9, 8) == multiplied
+    # 20 x 20 windows are too many.
+    large = memory.Demand(network, known_sides=True).bytes(1, 23, 23)
+    assert large == memory.Demand(network).bytes(1, 23, 23)

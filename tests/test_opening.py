@@ -35,9 +35,13 @@ def test_a_name_takes_its_default_set_or_the_weights_that_are_named(asked):
 
 def test_names_of_a_weight_files_labels_come_from_a_file(asked, tmp_path):
     names = tmp_path / "names.txt"
-    names.write_text("kit fox\n\ntench\n")
-    opening.open_model("yolo_v2", weights="raw", class_names=names)
-    assert asked == [("yolo_v2", {"pretrained": "raw", "class_names": ["kit fox", "tench"]})]
+    names.write_text("kit fox\n\ntench\nhen\n")
+    opened = opening.open_model("yolo_v2", weights="raw", class_names=names)
+    assert asked == [("yolo_v2", {"pretrained": "raw"})]
+    assert opened.class_names == ["kit fox", "tench", "hen"]
+    names.write_text("kit fox\n\ntench\n")  # a line was lost
+    with pytest.raises(InputError, match=r"yolo_v2 are of 3 classes, and .*names\.txt has 2 names"):
+        opening.open_model("yolo_v2", weights="raw", class_names=names)
     with pytest.raises(InputError, match="a text file with a name on each line"):
         opening.open_model("yolo_v2", class_names=tmp_path / "absent")
     with pytest.raises(InputError, match="go with a model by name and its weights"):

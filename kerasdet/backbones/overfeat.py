@@ -11,6 +11,7 @@ from typing import NamedTuple
 from keras import initializers, layers
 
 from kerasdet.errors import InputError
+from kerasdet.layers.connected_conv import ConnectedConv2D
 
 # What the release's ReLU lets pass (its sources: x > 1e-6).
 _THRESHOLD = 1e-6
@@ -154,14 +155,26 @@ def connected(x, layout, *, width=1.0, dropout=0.5, stddev=0.01):
     for number, filters, kernel in zip(
         (first, first + 1), layout.hidden, (layout.kernel, 1), strict=True
     ):
-        x = convolution(x, scaled(filters, width), kernel, f"fc{number}", stddev=stddev)
+        x = convolution(
+            x, scaled(filters, width), kernel, f"fc{number}", stddev=stddev, layer=ConnectedConv2D
+        )
         if dropout:
             x = layers.Dropout(dropout, name=f"fc{number}_dropout")(x)
     return x
 
 
 def convolution(
-    x, filters, kernel, name, stride=1, padding="valid", *, relu=True, stddev=0.01, **kwargs
+    x,
+    filters,
+    kernel,
+    name,
+    stride=1,
+    padding="valid",
+    *,
+    relu=True,
+    stddev=0.01,
+    layer=layers.Conv2D,
+    **kwargs,
 ):
     """A convolution of OverFeat's with its thresholded ReLU.
 
@@ -174,12 +187,13 @@ def convolution(
         padding: "valid" or "same".
         relu: False: none.
         stddev: of the first weights; None: He's.
+        layer: `Conv2D`, or a class of its kind.
         **kwargs: what `Conv2D` takes besides.
     """
     if stddev is not None:
         kwargs.setdefault("kernel_initializer", initializers.RandomNormal(stddev=stddev))
     kwargs.setdefault("kernel_initializer", "he_normal")
-    x = layers.Conv2D(filters, kernel, stride, padding, name=name, **kwargs)(x)
+    x = layer(filters, kernel, stride, padding, name=name, **kwargs)(x)
     return layers.ReLU(threshold=_THRESHOLD, name=f"{name}_relu")(x) if relu else x
 
 

@@ -38,13 +38,15 @@ def resolve(class_names: Sequence[str] | str | os.PathLike | None) -> list[str] 
         raise InputError(f"{what} is empty; give at least one name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"class_names holds {twice[0]!r} more than once")
+        raise InputError(
+            f"class_names holds {twice[0]!r} more than once: tell them apart, or give wnids"
+        )
     return names
 
 
 def _from_file(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(
             f"class_names must be a list, 'voc', 'coco' or a text file with a name on each line; "

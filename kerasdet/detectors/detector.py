@@ -1,7 +1,6 @@
 """What every detector is: a functional Keras model with one training step and `detect`."""
 
 import copy
-import math
 from numbers import Integral
 
 import keras
@@ -10,9 +9,10 @@ from keras import ops
 
 from kerasdet import schedules  # noqa: F401  (a compiled model's rate is read back with it)
 from kerasdet.compiling import compiled
-from kerasdet.errors import InputError, TrainingError
+from kerasdet.errors import InputError
 from kerasdet.images import RESIZES, each_image, placement, read_image, resized
 from kerasdet.saving import kept_state, revived
+from kerasdet.stopping import StopWhenNotFinite
 from kerasdet.suppression import Detections
 from kerasdet.weight_decay import penalty, replica_count, spare_others
 from kerasdet.weights.assign import share
@@ -331,7 +331,8 @@ class Detector(keras.Model):
             TrainingError: naming the batch, the loss term and the images.
         """
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [_StopWhenNotFinite(), *keras.tree.flatten(callbacks or [])]
+            stop = StopWhenNotFinite(self._batch_ids.read)
+            callbacks = [stop, *keras.tree.flatten(callbacks or [])]
         if hasattr(args[0] if args else kwargs.get("x"), "element_spec"):
             kwargs.setdefault("shuffle", False)  # Keras warns that it does not shuffle tf.data
         return super().fit(*args, callbacks=callbacks, **kwargs)
@@ -458,24 +459,3 @@ class _BatchIds(keras.metrics.Metric):
         rows = ops.convert_to_numpy(self.ids)
         names = (bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in rows)
         return [name for name in names if name]
-
-
-class _StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training at the first batch whose loss is NaN or infinite."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        bad = {name: float(value) for name, value in (logs or {}).items() if name != "loss"}
-        bad = {name: value for name, value in bad.items() if not math.isfinite(value)}
-        if not bad and math.isfinite(float((logs or {}).get("loss", 0.0))):
-            return
-        terms = (
-            ", ".join(f"{name} is {value}" for name, value in bad.items()) or "loss is not finite"
-        )
-        images = ", ".join(self.model._batch_ids.read()) or "not known"
-        raise TrainingError(
-            f"Training stopped at epoch {self.epoch + 1}, batch {batch + 1}: {terms}; the images "
-            f"of that batch: {images}. Lower the learning rate or check their annotations."
-        )

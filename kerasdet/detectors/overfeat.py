@@ -50,6 +50,7 @@ from kerasdet.compiling import compiled, compiled_alone
 from kerasdet.detectors.detector import Detector
 from kerasdet.errors import InputError
 from kerasdet.images import each_image, read_image, warp
+from kerasdet.layers.connected_conv import ConnectedConv2D
 from kerasdet.layers.offset_pooling import Interleave, OffsetMaxPooling
 from kerasdet.layers.split_channels import SplitChannels
 from kerasdet.suppression import (
@@ -187,7 +188,9 @@ class OverFeat(Detector):
         pooled = OffsetMaxPooling(layout.last_pool, fine=fine, name=pool)(maps)
 
         def head(x, name, filters, deviation=stddev):
-            x = networks.convolution(x, filters, 1, name, relu=False, stddev=deviation)
+            x = networks.convolution(
+                x, filters, 1, name, relu=False, stddev=deviation, layer=ConnectedConv2D
+            )
             in_place = Interleave(layout.last_pool, fine=fine, name=f"{name}_map", dtype="float32")
             return in_place(x, maps)
 
@@ -200,7 +203,9 @@ class OverFeat(Detector):
             zip(box_hidden, (layout.kernel, 1), strict=True)
         ):
             filters = networks.scaled(filters, width)
-            x = networks.convolution(x, filters, kernel, f"box_fc{number + 1}", stddev=stddev)
+            x = networks.convolution(
+                x, filters, kernel, f"box_fc{number + 1}", stddev=stddev, layer=ConnectedConv2D
+            )
         boxes = head(x, "boxes", 4 * count if boxes_per_class else 4, 0.001)
         if boxes_per_class:
             boxes = SplitChannels(count, name="boxes_by_class", dtype="float32")(boxes)
@@ -299,8 +304,9 @@ class OverFeat(Detector):
     def _count_memory(self):
         """Of both kinds of passes: a vote goes without the regressor."""
         votes = {name: output for name, output in self.output.items() if name != "boxes"}
-        self._memory = memory.Demand(self)
-        self._vote_memory = memory.Demand(keras.Model(self.input, votes, name=self.name))
+        self._memory = memory.Demand(self, known_sides=True)
+        voting_part = keras.Model(self.input, votes, name=self.name)
+        self._vote_memory = memory.Demand(voting_part, known_sides=True)
 
     @property
     def step(self) -> int:
@@ -455,7 +461,9 @@ class OverFeat(Detector):
         cross_entropy = ops.logsumexp(logits, axis=-1)
         cross_entropy -= ops.take_along_axis(logits, own, axis=-1)[..., 0]
         count = ops.maximum(ops.sum(ops.cast(chosen, "float32")), 1.0)
-        unread = 0.0 * ops.sum(offence)  # a NaN shows even where nothing was chosen
+        unread = 0.0 * ops.sum(
+            offence
+        )  # a NaN of the last layer shows even where nothing was chosen
         return ops.sum(ops.where(chosen, cross_entropy, 0.0)) / count + unread
 
     def _logits(self, outputs):
@@ -549,6 +557,7 @@ class OverFeat(Detector):
         )
         if overlap is None:
             return found
+        kept["score_threshold"] = max(score_threshold, 0.0)  # rows past the count have 0
         return labelled_non_max_suppression(*found[:3], iou_threshold=overlap, **kept)
 
     def decode(

@@ -121,7 +121,7 @@ def test_the_recipes_schedule_is_the_papers(network):
     """Section 3.1, in steps of 10 an epoch."""
     recipe = runs.read_recipe(ZOO / f"overfeat_{network}_imagenet" / "recipe.py")
     assert (recipe.batch_size, recipe.momentum, recipe.weight_decay) == (128, 0.6, 1e-5)
-    assert recipe.augment == "overfeat"
+    assert (recipe.augment, recipe.crops, recipe.epochs) == ("overfeat", 5, 90)
     assert recipe.classifies
     rate = recipe.optimizer_settings(10)["optimizer"]._learning_rate
     halvings = {0: 0, 29.9: 0, 30: 1, 49.9: 1, 50: 2, 60: 3, 70: 4, 79.9: 4, 80: 5, 89: 5}
