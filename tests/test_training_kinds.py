@@ -94,7 +94,7 @@ from tests.test_training_kinds import classifying, little_overfeat
 
 def overfeat(class_names):
     return kerasdet.Classifier(
-        class_names=class_names, network=little_overfeat("ab").network, dropout=0.0, stddev=None
+        class_names=class_names, network=little_overfeat(["a", "b"]).network, dropout=0.0, stddev=None
     )
 
 def recipe():
