@@ -11,7 +11,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends training at the first batch whose loss is NaN or infinite.
 
     Args:
-        image_ids: function to the ids of the last batch's images; None: they are not known.
+        image_ids: function of the model to the ids of the last batch's images; None: they are not
+            known.
     """
 
     def __init__(self, image_ids=None):
@@ -35,7 +36,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         terms = (
             ", ".join(f"{name} is {value}" for name, value in bad.items()) or "loss is not finite"
         )
-        images = ", ".join(self._image_ids() if self._image_ids else []) or "not known"
+        # On JAX asking for `self.model` is what brings its state up to date.
+        images = ", ".join(self._image_ids(self.model) if self._image_ids else []) or "not known"
         raise TrainingError(
             f"Training stopped at epoch {self.epoch + 1}, batch {batch + 1}: {terms}; the images "
             f"of that batch: {images}. Lower the learning rate or check their annotations."

@@ -331,7 +331,7 @@ class Detector(keras.Model):
             TrainingError: naming the batch, the loss term and the images.
         """
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            stop = StopWhenNotFinite(self._batch_ids.read)
+            stop = StopWhenNotFinite(lambda model: model._batch_ids.read())
             callbacks = [stop, *keras.tree.flatten(callbacks or [])]
         if hasattr(args[0] if args else kwargs.get("x"), "element_spec"):
             kwargs.setdefault("shuffle", False)  # Keras warns that it does not shuffle tf.data
