@@ -185,7 +185,6 @@ def _evaluate_classifier(classifier, spec, strict, limit, views, match_names) ->
     batches = data.classification_pipeline(examples, classifier, 32)  # checks the classes, too
     if views == "centre":
         classifier._memory.require([classifier.image_size], 32)
-    if views == "centre":
         classifier.compile()
         metrics = classifier.evaluate(batches, verbose=0, return_dict=True)
     else:

@@ -8,7 +8,7 @@ from keras import ops
 from kerasdet import boxes as box_ops
 from kerasdet.errors import InputError
 
-# Candidates looked at in one go. A network fills its 200 detections from a few tiles; of 96 to 512 this
+# Candidates looked at in one go. A network fills its 200 detections from a few tiles; of 96 to 256 this
 # takes the least time for YOLOv2 and for SSD at batches of 1 and 8.
 _TILE = 192
 
