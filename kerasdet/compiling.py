@@ -18,9 +18,10 @@ def compiled(model, read, shapes):
             spec = {name: tf.TensorSpec(shape, tf.float32) for name, shape in shapes.items()}
         else:
             spec = tf.TensorSpec(shapes, tf.float32)
-        return tf.function(
+        graph = tf.function(
             lambda inputs: read(model(inputs, training=False)), [spec], autograph=False
         )
+        return graph.get_concrete_function()  # called by itself, TensorFlow warns of many like it
     if keras.backend.backend() == "jax":
         import jax
 
@@ -46,7 +47,8 @@ def compiled_alone(read, *arrays):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(read, [tf.TensorSpec(*array) for array in arrays], autograph=False)
+        graph = tf.function(read, [tf.TensorSpec(*array) for array in arrays], autograph=False)
+        return graph.get_concrete_function()
     if keras.backend.backend() == "jax":
         import jax
 

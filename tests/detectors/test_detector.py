@@ -571,6 +571,17 @@ def test_sample_weights_are_refused_rather_than_ignored():
         detector.fit(*batch, sample_weight=np.ones(4), verbose=0)
 
 
+@pytest.mark.skipif(not TENSORFLOW, reason="the warning is TensorFlow's")
+def test_many_thresholds_one_after_another_bring_no_warning(finder, monkeypatch):
+    import tensorflow as tf
+
+    said = []
+    monkeypatch.setattr(tf.get_logger(), "handle", lambda record: said.append(record.getMessage()))
+    for percent in range(10, 90, 10):
+        finder.detect(photo(64, 96, (8, 8, 40, 40)), score_threshold=percent / 100)
+    assert said == []
+
+
 def test_an_image_of_sixteen_bits_is_refused_with_its_range():
     with pytest.raises(InputError, match=r"0\.\.40000"):
         small.plain_ssd().detect(np.array([[[0, 9, 40000]]], "uint16"))
