@@ -351,7 +351,7 @@ def _fit(job, run, first_epoch) -> Path:
     runs.add_seconds(run, time.monotonic() - started)
     runs.plot_metrics(run)
     if job.val is not None:
-        model.load_weights(run / "weights" / "best.weights.h5")
+        runs.load_best(model, run)
         runs.write_result(run, _evaluated(job), seed=recipe.seed, epochs=recipe.epochs)
     return run
 
