@@ -245,14 +245,10 @@ class Classifier(keras.Model):
         """
         return share(self, other)
 
-    def get_compile_config(self):
-        """Adds the weight decay to Keras' own, so that a loaded model trains on as it did."""
-        config = super().get_compile_config()
-        return config and {**config, "weight_decay": self.weight_decay}
-
     def compile_from_config(self, config):
-        """Compiles as the saved model was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        """Compiles as the saved model was; its weight decay is in its own config."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{"weight_decay": self.weight_decay, **config})
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -519,6 +519,15 @@ def test_real_weights_recognise_real_photos(shared_data):
     assert (np.diff(eagle.probabilities) <= 0).all()
 
 
+def test_a_clone_of_a_compiled_one_says_the_same(rng):
+    model = Classifier(3, network=TINY, stddev=None)
+    model.compile("sgd", weight_decay=0.01)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    images = rng.uniform(0, 255, (2, *model.image_size, 3)).astype("float32")
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (model(images), clone(images))))
+
+
 @pytest.mark.parametrize("label", [3, -1])
 def test_unknown_labels_are_refused_in_memory_and_end_training_in_batches(label, rng):
     model = Classifier(3, network=TINY)

@@ -34,6 +34,9 @@ class Detector(keras.Model):
     A detector's file adds three methods: `assign` (padded objects to what the outputs
     should be), `loss_terms` (named scalars) and `decode` (raw outputs to `Detections`).
 
+    `keras.models.clone_model` makes a plain functional model of its network, without these and
+    without `images_seen`; `type(model).from_config(model.get_config())` makes another detector.
+
     Args:
         inputs: (B, H, W, 3) Keras tensor: RGB, 0..255. H and W may be None: a network for
             images of any size that `image_stride` divides. Or a dict with it as "images".
@@ -269,15 +272,10 @@ class Detector(keras.Model):
                 self._terms[name] = keras.metrics.Mean(name=name)
         super().compile(optimizer=optimizer, **kwargs)
 
-    def get_compile_config(self):
-        """Adds the weight decay to Keras' own, so that a loaded model trains on as it did."""
-        config = super().get_compile_config()
-        return config and {**config, "weight_decay": self.weight_decay}
-
     def compile_from_config(self, config):
-        """Compiles as the saved model was."""
+        """Compiles as the saved model was; its weight decay is in its own config."""
         config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
+        self.compile(**{"weight_decay": self.weight_decay, **config})
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -271,6 +271,22 @@ def test_a_batch_gives_what_its_images_give_one_by_one(contract, overfitted):
     assert_same_detections(contract.found(detector, images), one_by_one)
 
 
+def test_a_clone_of_a_compiled_one_is_its_network(contract):
+    detector = contract.build()
+    detector.compile(keras.optimizers.SGD(1e-3, momentum=0.9), weight_decay=0.01)
+    network = keras.models.clone_model(detector)
+    own = [w for w in detector.weights if w is not detector.images_seen]
+    network.set_weights([ops.convert_to_numpy(weight) for weight in own])
+    for one, other in zip(own, network.weights, strict=True):
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (one, other)))
+    inputs = contract.inputs(small.four_images().images)
+    expected = raw(detector, inputs)
+    for name, output in raw(network, inputs).items():
+        np.testing.assert_array_equal(output, expected[name])
+    another = type(detector).from_config(detector.get_config())
+    assert another.weight_decay == 0.01
+
+
 def test_saved_whole_it_loads_back_equal(contract, overfitted, tmp_path):
     detector, _ = overfitted
     images = small.four_images().images
