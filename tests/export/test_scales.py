@@ -124,6 +124,10 @@ def test_other_formats_look_at_one_scale(format, merge, tmp_path):
     report = export.export(detector(merge=merge), file, format, **SETTINGS)
     assert report.difference.detections > 5
     assert report.difference.pixels < 0.01
+    said = (
+        "It looks at this size alone, and the model at 52x64, 64x96, 80x72, as its SavedModel does."
+    )
+    assert said in str(report)
 
 
 def test_where_the_merge_hangs_on_rounding_candidates_are_compared(tmp_path):
