@@ -160,7 +160,9 @@ def load_best(model, run: Path):
         except InputError as error:
             if not last.is_file():
                 raise
-            Console(stderr=True).print(f"{error} {last} is used in its place.", soft_wrap=True)
+            Console(stderr=True).print(
+                f"{error} {last} is used in its place.", soft_wrap=True, markup=False
+            )
     return keras_file.load(model, last)
 
 
