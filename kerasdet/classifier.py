@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers, ops
 
 from kerasdet import (
+    labels,
     memory,
     schedules,  # noqa: F401  (a compiled model's rate is read back with it)
     voting,
@@ -122,10 +123,6 @@ class Classifier(keras.Model):
         layout = _layout(network)
         if layout is None and (width, dropout, stddev) != (1.0, 0.5, 0.01):
             raise InputError(f"width, dropout and stddev are OverFeat's; {network} has none.")
-        if not (width > 0 and 0 <= dropout < 1):
-            raise InputError(
-                f"OverFeat wants a positive width and dropout in 0..1, not {width} and {dropout}."
-            )
         images = keras.Input((None, None, 3), name="images")
         pooling = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="average")
         if layout is None:
@@ -248,20 +245,17 @@ class Classifier(keras.Model):
         """
         return share(self, other)
 
-    def get_compile_config(self):
-        """Adds the weight decay to Keras' own, so that a loaded model trains on as it did."""
-        config = super().get_compile_config()
-        return config and {**config, "weight_decay": self.weight_decay}
-
     def compile_from_config(self, config):
-        """Compiles as the saved model was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        """Compiles as the saved model was; its weight decay is in its own config."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{"weight_decay": self.weight_decay, **config})
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Keras' own, and the weight decay."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        """Keras' own, and the weight decay; NaN where a label is none."""
+        y, unknown = labels.told(y, self.num_classes)
+        loss = unknown + super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.weight_decay:
             loss += penalty(self.trainable_variables, self.weight_decay) / replica_count()
         return loss
@@ -270,9 +264,12 @@ class Classifier(keras.Model):
         """Keras' own; refused where there is no memory for one image, stopped where a loss is not finite.
 
         Raises:
-            InputError: if there is not.
+            InputError: if there is not, or labels in memory are none of the classifier's.
             TrainingError: naming the batch.
         """
+        y = args[1] if len(args) > 1 else kwargs.get("y")
+        if y is not None:
+            labels.check(y, self.num_classes)
         self._memory.require([self.image_size])
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [StopWhenNotFinite(), *keras.tree.flatten(callbacks or [])]

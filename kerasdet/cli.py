@@ -89,6 +89,7 @@ def evaluate(
     from rich.console import Console
 
     from kerasdet import evaluation, runs
+    from kerasdet.data.source import LABELS_ALONE
     from kerasdet.evaluation.evaluation import RULES
     from kerasdet.opening import open_model, set_looks
 
@@ -119,6 +120,11 @@ def evaluate(
         return
     if views != "centre":
         raise typer.BadParameter("--views goes with a classifier, or an OverFeat")
+    if hasattr(detector, "vote") and rule != _LOCALISATION and data.startswith(LABELS_ALONE):
+        raise InputError(
+            f"{data} has a label for each image, and no boxes: say how {detector.name} is to vote on "
+            "them, --views ten or --views scales."
+        )
     examples = load_examples(data, strict=strict, classes=classes)
     if rule == _LOCALISATION:
         error = evaluation.evaluate_localization(detector, examples, max_images=limit)
@@ -406,13 +412,13 @@ def bench(
 
     from kerasdet.opening import open_model
 
-    sizes = [int(number) for number in numbers(batch_sizes, "--batch-sizes") or []]
-    if not sizes or min(sizes) < 1:
+    sizes = numbers(batch_sizes, "--batch-sizes") or []
+    if not sizes or any(size < 1 or size % 1 for size in sizes):
         raise typer.BadParameter(f"--batch-sizes wants whole numbers from 1 on, not {batch_sizes}")
     detector = open_model(model, weights=weights, tree=tree, image_size=image_size)
     height, width = detector.image_size
     print(f"{detector.name}, input {height}x{width}, median of {runs} runs")
-    for size in sizes:
+    for size in map(int, sizes):
         images = np.random.default_rng(0).integers(0, 256, (size, height, width, 3)).astype("uint8")
         detector.detect(images)
         seconds = []
@@ -472,6 +478,3 @@ def main(arguments: list[str] | None = None) -> Any:
             file=sys.stderr,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("kerasdet: stopped; a run folder's --resume goes on.", file=sys.stderr)
-        sys.exit(130)

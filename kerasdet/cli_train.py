@@ -85,6 +85,14 @@ def train(
     augment: Annotated[
         str | None, typer.Option(help="ssd, yolo_v1, yolo_v2, flip, default (the model's) or none.")
     ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a classifier with --augment overfeat: windows of an image in an epoch, each "
+            "mirrored as well; the paper has 5.",
+        ),
+    ] = None,
     image_size: ImageSize = None,
     multi_scale: Annotated[
         str | None,
@@ -170,6 +178,7 @@ def train(
         "scales": numbers(scales, "--scales"),
         "warmup_epochs": warmup_epochs,
         "warmup_power": warmup_power,
+        "crops": crops,
         "image_size": sides(image_size) if image_size else None,
         "multi_scale": _sizes(multi_scale),
         "multi_scale_last": multi_scale_last,
@@ -222,7 +231,7 @@ def _sizes(text: str | None) -> list[int] | None:
         sizes = list(map(float, range(int(match[1]), int(match[2]) + 1, 32)))
     else:
         sizes = numbers(text, "--multi-scale") or []
-    if not sizes or any(size != int(size) for size in sizes):
+    if not sizes or any(size % 1 for size in sizes):
         raise typer.BadParameter(
             f"wants whole numbers separated by commas, or 320-608, not {text!r}",
             param_hint="--multi-scale",

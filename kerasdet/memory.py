@@ -11,10 +11,20 @@ import keras
 from kerasdet.errors import InputError
 from kerasdet.layers.connected_conv import ConnectedConv2D
 
-# What a container may use and uses (cgroup v2), where the system is inside one.
-_LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-_USE = Path("/sys/fs/cgroup/memory.stat")
 _MEMINFO = Path("/proc/meminfo")
+
+# Where the system is inside a container: what that may use and uses, and of the latter files that were
+# read, as versions 2 and 1 of cgroups say it.
+_CGROUP = Path("/sys/fs/cgroup")
+_CONTAINERS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
 
 PEAK = {"tensorflow": 3, "jax": 9}
 """By back end, what the maps of a pass take at their peak, in units of its two largest layer outputs
@@ -31,15 +41,19 @@ def available() -> int | None:
     with contextlib.suppress(OSError, KeyError, ValueError):
         rows = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
         found.append(int(rows["MemAvailable"].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        found.append(max(int(_LIMIT.read_text()) - int(_USED.read_text()) + _given_back(), 0))
+    for limit, used, use, read in _CONTAINERS:
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # no container, or one without a limit ("max")
+            left = int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text())
+            found.append(max(left + _given_back(_CGROUP / use, read), 0))
     return min(found) if found else None
 
 
-def _given_back() -> int:
+def _given_back(use: Path, read: str) -> int:
     """Bytes of files read that count as used, and that the system gives back when asked for memory."""
     with contextlib.suppress(OSError, KeyError, ValueError):
-        return int(dict(line.split() for line in _USE.read_text().splitlines())["inactive_file"])
+        return int(dict(line.split() for line in use.read_text().splitlines())[read])
     return 0
 
 

@@ -116,7 +116,7 @@ def read_recipe(path):
 
 
 def open_run(run):
-    """The detector of a run, with its best weights (its last, where none were chosen).
+    """The detector of a run, with the weights of `load_best`.
 
     Raises:
         InputError: if the folder is no run or holds no weights yet.
@@ -124,7 +124,6 @@ def open_run(run):
     import keras
 
     from kerasdet import zoo  # noqa: F401  (registers the detectors' classes)
-    from kerasdet.weights import keras_file
 
     run = Path(run)
     config = read_json(run / "model.json", "a run folder's network")
@@ -135,12 +134,36 @@ def open_run(run):
         raise InputError(f"{run / 'model.json'} is no network that a run writes.") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"{run / 'model.json'} is no network that a run writes.")
-    for name in ("best", "last"):
-        weights = run / "weights" / f"{name}.weights.h5"
-        if weights.is_file():
-            keras_file.load(model, weights)
-            return model
-    raise InputError(f"{run} holds no weights yet: its first epoch has not ended.")
+    load_best(model, run)
+    return model
+
+
+def load_best(model, run: Path):
+    """Gives a model the best weights of its run; its last, where none were chosen.
+
+    If the best cannot be read, as where the run was killed while Keras wrote them, the last take
+    their place, and a sentence says so.
+
+    Raises:
+        InputError: if there are no weights yet, or those that count cannot be read.
+    """
+    from rich.console import Console
+
+    from kerasdet.weights import keras_file
+
+    best, last = (run / "weights" / f"{name}.weights.h5" for name in ("best", "last"))
+    if not best.is_file() and not last.is_file():
+        raise InputError(f"{run} holds no weights yet: its first epoch has not ended.")
+    if best.is_file():
+        try:
+            return keras_file.load(model, best)
+        except InputError as error:
+            if not last.is_file():
+                raise
+            Console(stderr=True).print(
+                f"{error} {last} is used in its place.", soft_wrap=True, markup=False
+            )
+    return keras_file.load(model, last)
 
 
 _BACKUP = ("latest.weights.h5", "training_metadata.json")  # in the order Keras writes them

@@ -1,4 +1,4 @@
-"""What a saved model keeps besides its constructor's arguments: precision, and what is frozen."""
+"""What a saved model keeps besides its constructor's arguments: precision, decay, and what is frozen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,12 @@ import keras
 def kept_state(model) -> dict[str, Any]:
     """The part of a model's config that `revived` reads."""
     frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
-    return {"trainable": model.trainable, "frozen": frozen, "precision": model.precision}
+    return {
+        "trainable": model.trainable,
+        "frozen": frozen,
+        "precision": model.precision,
+        "weight_decay": model.weight_decay,
+    }
 
 
 def revived(config: dict[str, Any], build: Callable[..., Any]):
@@ -22,12 +27,14 @@ def revived(config: dict[str, Any], build: Callable[..., Any]):
     """
     config = dict(config)
     trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
+    weight_decay = config.pop("weight_decay", 0.0)
     of_process = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.pop("precision", of_process))
     try:
         model = build(**config)
     finally:
         keras.config.set_dtype_policy(of_process)
+    model.weight_decay = weight_decay
     if not trainable:
         model.trainable = False
     for name in frozen:

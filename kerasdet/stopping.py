@@ -40,5 +40,6 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         images = ", ".join(self._image_ids(self.model) if self._image_ids else []) or "not known"
         raise TrainingError(
             f"Training stopped at epoch {self.epoch + 1}, batch {batch + 1}: {terms}; the images "
-            f"of that batch: {images}. Lower the learning rate or check their annotations."
+            f"of that batch: {images}. Lower the learning rate or check their annotations (labels "
+            f"are 0..{self.model.num_classes - 1})."
         )

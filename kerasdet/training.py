@@ -338,7 +338,7 @@ def _fit(job, run, first_epoch) -> Path:
     recipe, model = job.recipe, job.model
     runs.cut_metrics(run, first_epoch)
     started = time.monotonic()
-    with _problems_told(job):
+    with _problems_told(job), _told_how_to_go_on(run):
         model.fit(
             job.batches,
             validation_data=job.val_batches,
@@ -351,7 +351,7 @@ def _fit(job, run, first_epoch) -> Path:
     runs.add_seconds(run, time.monotonic() - started)
     runs.plot_metrics(run)
     if job.val is not None:
-        model.load_weights(run / "weights" / "best.weights.h5")
+        runs.load_best(model, run)
         runs.write_result(run, _evaluated(job), seed=recipe.seed, epochs=recipe.epochs)
     return run
 
@@ -374,6 +374,18 @@ def _problems_told(job):
             yield
     finally:  # of a training that was stopped as well
         tell()
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(run):
+    """Says when training is stopped by hand how it goes on, where an epoch was backed up."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(InputError):
+            epoch = runs.epochs_done(run) + 1
+            print(f"\nStopped; `kerasdet train --resume {run}` goes on with epoch {epoch}.")
+        raise
 
 
 def _evaluated(job) -> dict[str, Any]:

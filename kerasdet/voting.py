@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerasdet import arguments
 from kerasdet.errors import InputError
 from kerasdet.images import resized, warp
 
@@ -42,7 +43,12 @@ class Classification(NamedTuple):
 
 
 def ranked(scores: np.ndarray, class_names: Sequence[str], top: int = 5) -> Classification:
-    """The best `top` of the classes' scores (K,); of equals the first class."""
+    """The best `top` of the classes' scores (K,); of equals the first class.
+
+    Raises:
+        InputError: if `top` is no whole number from 1.
+    """
+    top = arguments.whole_number("top", top)
     labels = np.argsort(-scores, kind="stable")[:top].astype("int32")
     return Classification([class_names[label] for label in labels], scores[labels], labels)
 

@@ -471,8 +471,11 @@ def test_precision_and_frozen_layers_come_back(make, tmp_path):
             {"num_classes": 2, "network": "overfeat_fast", "width": 1 / 96, "image_size": 230},
             "windows of 231x231 pixels, and an image of 230x230 has no room",
         ),
-        ({"num_classes": 2, "network": TINY, "width": 0}, "positive width and dropout in 0..1"),
-        ({"num_classes": 2, "network": TINY, "dropout": 1.0}, "not 1.0 and 1.0"),
+        (
+            {"num_classes": 2, "network": TINY, "width": "a"},
+            "width wants a positive number, not 'a'",
+        ),
+        ({"num_classes": 2, "network": TINY, "dropout": 1.0}, "dropout wants .* below 1, not 1.0"),
         ({"num_classes": 2, "width": 0.5}, "width, dropout and stddev are OverFeat's; darknet19"),
         (
             {"num_classes": 2, "network": TINY, "scales": (40, 60)},
@@ -514,6 +517,27 @@ def test_real_weights_recognise_real_photos(shared_data):
     assert giraffe.names[0] == "zebra"  # it stands beside the giraffe, which ImageNet has not
     assert len(eagle.names) == 5
     assert (np.diff(eagle.probabilities) <= 0).all()
+
+
+def test_a_clone_of_a_compiled_one_says_the_same(rng):
+    model = Classifier(3, network=TINY, stddev=None)
+    model.compile("sgd", weight_decay=0.01)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    images = rng.uniform(0, 255, (2, *model.image_size, 3)).astype("float32")
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (model(images), clone(images))))
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_unknown_labels_are_refused_in_memory_and_end_training_in_batches(label, rng):
+    model = Classifier(3, network=TINY)
+    model.compile("sgd")
+    images = rng.uniform(0, 255, (4, *model.image_size, 3)).astype("float32")
+    labels = np.array([0, 1, label, 2])
+    with pytest.raises(InputError, match=f"Labels are 0..2, and image 2 has {label}"):
+        model.fit(images, labels, verbose=0)
+    with pytest.raises(TrainingError, match=r"loss is not finite.*labels are 0\.\.2"):
+        model.fit((batch for batch in [(images, labels)]), shuffle=False, verbose=0)
 
 
 def test_training_stops_where_the_loss_is_no_number_any_more(rng):

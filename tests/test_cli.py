@@ -130,6 +130,28 @@ def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
     assert "learning-rate, strict too" in " ".join(err.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_training_that_was_stopped_by_hand_says_how_it_goes_on(
+    epoch, capsys, monkeypatch, tmp_path
+):
+    def stop(number, logs):
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    stopping = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+    own = training._callbacks
+
+    def callbacks(*given):  # but for the one that would leave its file open
+        made = own(*given)
+        return [*(c for c in made if not isinstance(c, keras.callbacks.CSVLogger)), stopping]
+
+    monkeypatch.setattr(training, "_callbacks", callbacks)
+    code, out, _ = run(capsys, "train", TINY, "--output", tmp_path)
+    assert code == 130
+    said = f"Stopped; `kerasdet train --resume {tmp_path / 'tiny-1'}` goes on with epoch 2."
+    assert (said in out) == ("Stopped" in out) == (epoch == 1)
+
+
 def test_evaluate_prints_the_table_and_writes_numbers_and_plots(
     capsys, tmp_path, monkeypatch, model
 ):
@@ -228,6 +250,17 @@ def test_train_hands_tree_and_nodes_to_the_recipe(capsys, monkeypatch, tmp_path)
     assert "tree goes with yolo9000 by its name, not with yolo_v2" in err
 
 
+def test_train_hands_on_the_crops_of_a_classifier(capsys, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(training, "train", lambda recipe, **_: seen.append(recipe) or tmp_path)
+    words = ("--data", "folders:some/where", "--augment", "overfeat", "--crops", "5")
+    assert run(capsys, "train", "overfeat_fast_classifier", *words)[0] == 0
+    assert (seen[0].augment, seen[0].crops) == ("overfeat", 5)
+    code, _, err = run(capsys, "train", "ssd300", "--data", DATA, "--crops", "5")
+    assert code == 2
+    assert "crops is for a classifier" in err
+
+
 def test_a_run_is_opened_by_a_process_that_did_not_train_it(tmp_path):
     """Rates by steps, which a recipe takes if it says nothing, are kept with the network."""
 
@@ -264,6 +297,8 @@ def test_results_that_could_not_be_written_are_refused_before_the_work(capsys, t
         (["evaluate", "{model}", "--data", DATA, "--rule", "voc12"], "--rule wants voc10"),
         (["bench", "{model}", "--batch-sizes", "0"], "--batch-sizes wants"),
         (["bench", "{model}", "--batch-sizes=-1,2"], "--batch-sizes wants"),
+        (["bench", "{model}", "--batch-sizes", "1.5"], "--batch-sizes wants"),
+        (["bench", "{model}", "--batch-sizes", "inf"], "--batch-sizes wants"),
         (["evaluate", "nowhere/at-all", "--data", DATA], "no such path"),
         (["evaluate", "ssd301", "--data", DATA], "ssd300"),
         (["evaluate", "{model}", "--data", "voc:nowhere"], "nowhere"),
@@ -326,6 +361,7 @@ def test_wrong_use_is_exit_code_2(capsys):
         ("--scales", "0.1;0.2"),
         ("--multi-scale", "abc"),
         ("--multi-scale", "320.5,352"),
+        ("--multi-scale", "inf"),
         ("--multi-scale", "608-320"),
     ],
 )
@@ -544,6 +580,15 @@ def test_an_overfeat_votes_on_images_with_labels(capsys, tmp_path, windows, view
     assert f"top1 {expected['top1']:.4f}" in out
     result = json.loads((tmp_path / "r.json").read_text())["evaluation"]
     assert (result["views"], result["metrics"]) == (views, expected)
+
+
+def test_an_overfeat_on_images_with_labels_says_which_views_there_are(capsys, windows):
+    code, _, err = run(capsys, "evaluate", windows, "--data", "folders:some/where")
+    assert code == 2
+    said = (
+        "folders:some/where has a label for each image, and no boxes: say how overfeat is to vote"
+    )
+    assert f"{said} on them, --views ten or --views scales." in " ".join(err.split())
 
 
 def test_detect_looks_at_the_scales_and_merges_as_the_shell_says(

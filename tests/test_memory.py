@@ -13,14 +13,19 @@ from kerasdet.layers.connected_conv import ConnectedConv2D
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Writes the files that the system answers by; None: there is no such file."""
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    (tmp_path / "memory").mkdir()
 
-    def write(meminfo=None, limit=None, used=None):
-        for name, text in (("_MEMINFO", meminfo), ("_LIMIT", limit), ("_USED", used)):
+    def write(meminfo=None, limit=None, used=None, use=None, *, version=2):
+        files = {"meminfo": meminfo}
+        for place, text in enumerate((limit, used, use)):
+            files[memory._CONTAINERS[2 - version][place]] = text
+        for name, text in files.items():
             path = tmp_path / name
             path.unlink(missing_ok=True)
             if text is not None:
                 path.write_text(text)
-            monkeypatch.setattr(memory, name, path)
 
     return write
 
@@ -28,11 +33,13 @@ def machine(tmp_path, monkeypatch):
 MEMINFO = "MemTotal:       24000 kB\nMemFree:  1000 kB\nMemAvailable:    2048 kB\n"
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
         ((MEMINFO, None, None), 2048 * 1024),
         ((MEMINFO, "max\n", "700\n"), 2048 * 1024),
+        ((MEMINFO, "9223372036854771712\n", "700\n"), 2048 * 1024),  # version 1's way of no limit
         ((MEMINFO, "1000000\n", "300000\n"), 700_000),  # a container's limit is nearer
         ((MEMINFO, "9000000\n", "300000\n"), 2048 * 1024),
         ((None, "1000\n", "3000\n"), 0),
@@ -40,16 +47,20 @@ MEMINFO = "MemTotal:       24000 kB\nMemFree:  1000 kB\nMemAvailable:    2048 kB
         (("something else", None, None), None),
     ],
 )
-def test_what_is_free_is_the_systems_or_the_containers(machine, files, expected):
-    machine(*files)
+def test_what_is_free_is_the_systems_or_the_containers(machine, files, expected, version):
+    machine(*files, version=version)
     assert memory.available() == expected
 
 
-def test_files_that_were_read_do_not_count_as_used(machine, monkeypatch, tmp_path):
-    machine(MEMINFO, "1000000\n", "900000\n")
-    use = tmp_path / "memory.stat"
-    use.write_text("anon 300000\ninactive_file 500000\nactive_file 100000\n")
-    monkeypatch.setattr(memory, "_USE", use)
+@pytest.mark.parametrize(
+    ("version", "use"),
+    [
+        (2, "anon 300000\ninactive_file 500000\nactive_file 100000\n"),
+        (1, "inactive_file 7\ntotal_rss 300000\ntotal_inactive_file 500000\n"),
+    ],
+)
+def test_files_that_were_read_do_not_count_as_used(machine, version, use):
+    machine(MEMINFO, "1000000\n", "900000\n", use, version=version)
     assert memory.available() == 600_000
 
 

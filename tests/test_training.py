@@ -81,6 +81,27 @@ def test_an_opened_run_is_the_network_with_its_best_weights(whole_run):
         np.testing.assert_array_equal(model(images)[name], expected)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_where_the_best_weights_were_cut_short_the_last_are_opened(
+    share, whole_run, tmp_path, capsys
+):
+    shutil.copytree(whole_run, tmp_path / "run")
+    best, last = (tmp_path / "run" / "weights" / f"{n}.weights.h5" for n in ("best", "last"))
+    content = best.read_bytes()
+    best.write_bytes(content[: int(share * len(content))])
+    model = runs.open_run(tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"{best} does not hold the weights of tiny" in said
+    assert f"{last} is used in its place." in said
+    again = runs.read_recipe(TINY).build(model.class_names)
+    again.load_weights(last)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    last.unlink()
+    with pytest.raises(InputError, match=r"best.weights.h5 does not hold the weights"):
+        runs.open_run(tmp_path / "run")
+
+
 def test_a_resumed_run_ends_with_the_numbers_of_one_that_was_not_interrupted(whole_run, tmp_path):
     interrupted = tmp_path / "tiny-1"
     recipe = training.replaced(runs.read_recipe(TINY), {"epochs": 1})

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from keras import initializers, layers
 
+from kerasdet import arguments
 from kerasdet.errors import InputError
 from kerasdet.layers.connected_conv import ConnectedConv2D
 
@@ -151,6 +152,7 @@ def connected(x, layout, *, width=1.0, dropout=0.5, stddev=0.01):
     Returns:
         (B, h - kernel + 1, w - kernel + 1, C) Keras tensor.
     """
+    arguments.number("dropout", dropout, below=1)
     first = len(layout.convolutions) + 1
     for number, filters, kernel in zip(
         (first, first + 1), layout.hidden, (layout.kernel, 1), strict=True
@@ -191,15 +193,20 @@ def convolution(
         **kwargs: what `Conv2D` takes besides.
     """
     if stddev is not None:
-        kwargs.setdefault("kernel_initializer", initializers.RandomNormal(stddev=stddev))
+        normal = initializers.RandomNormal(stddev=arguments.positive("stddev", stddev))
+        kwargs.setdefault("kernel_initializer", normal)
     kwargs.setdefault("kernel_initializer", "he_normal")
     x = layer(filters, kernel, stride, padding, name=name, **kwargs)(x)
     return layers.ReLU(threshold=_THRESHOLD, name=f"{name}_relu")(x) if relu else x
 
 
 def scaled(filters, width):
-    """Channels of a network whose width is multiplied."""
-    return max(1, round(filters * width))
+    """Channels of a network whose width is multiplied.
+
+    Raises:
+        InputError: if the width is no positive number.
+    """
+    return max(1, round(filters * arguments.positive("width", width)))
 
 
 def layout_of(network):

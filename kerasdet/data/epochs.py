@@ -267,14 +267,15 @@ class Order:
         first, skipped = epoch * most, 0
         if needed < whole:
             first, skipped = epoch * needed // whole, epoch * needed % whole
-        # Twice as many, for images that cannot be read.
+        # Twice as many, for images that cannot be read; where those are more than half, the same
+        # passes come again.
         numbers = tf.data.Dataset.range(2 * most + 8).map(lambda number: first + number)
         if self.reordered is None:
-            return numbers.flat_map(self._in_order).skip(skipped).take(needed)
+            return numbers.flat_map(self._in_order).skip(skipped).repeat().take(needed)
         places = numbers.flat_map(
             lambda number: tf.data.Dataset.from_tensor_slices(self._places(number))
         )
-        return self.reordered(places.skip(skipped)).take(needed)
+        return self.reordered(places.skip(skipped)).repeat().take(needed)
 
     def _places(self, number):
         """The places of this worker's examples in the set, in the order of this pass."""

@@ -22,6 +22,9 @@ from kerasdet.data.yolo_txt import from_yolo
 from kerasdet.errors import InputError
 
 _KINDS = ("voc", "coco", "yolo", "tfds", "shapes")
+LABELS_ALONE = ("folders:", "crops:")
+"""What begins the words of data whose images have a label each, and no boxes."""
+
 _OPTIONS = {
     "voc": {"names"},
     "coco": {"names"},
@@ -164,6 +167,8 @@ def _shape_arguments(spec: str, options: dict[str, str]) -> dict[str, Any]:
 
 
 def _guess(path: str) -> str:
+    if path.startswith(LABELS_ALONE):
+        return "its images have a label each, and no boxes"
     if os.path.isdir(os.path.join(path, "Annotations")):
         return f"did you mean voc:{path}?"
     if path.endswith((".yaml", ".yml")):

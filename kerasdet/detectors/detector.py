@@ -7,7 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdet import schedules  # noqa: F401  (a compiled model's rate is read back with it)
+from kerasdet import (
+    arguments,
+    labels,
+    schedules,  # noqa: F401  (a compiled model's rate is read back with it)
+)
 from kerasdet.compiling import compiled
 from kerasdet.errors import InputError
 from kerasdet.images import RESIZES, each_image, placement, read_image, resized
@@ -16,6 +20,9 @@ from kerasdet.stopping import StopWhenNotFinite
 from kerasdet.suppression import Detections
 from kerasdet.weight_decay import penalty, replica_count, spare_others
 from kerasdet.weights.assign import share
+
+# Of a batch's targets: objects' and, in joint training, images'.
+_LABELS = {"labels", "image_label"}
 
 # Images `detect` sends through the network together.
 _DETECT_BATCH = 8
@@ -26,6 +33,9 @@ class Detector(keras.Model):
 
     A detector's file adds three methods: `assign` (padded objects to what the outputs
     should be), `loss_terms` (named scalars) and `decode` (raw outputs to `Detections`).
+
+    `keras.models.clone_model` makes a plain functional model of its network, without these and
+    without `images_seen`; `type(model).from_config(model.get_config())` makes another detector.
 
     Args:
         inputs: (B, H, W, 3) Keras tensor: RGB, 0..255. H and W may be None: a network for
@@ -262,15 +272,10 @@ class Detector(keras.Model):
                 self._terms[name] = keras.metrics.Mean(name=name)
         super().compile(optimizer=optimizer, **kwargs)
 
-    def get_compile_config(self):
-        """Adds the weight decay to Keras' own, so that a loaded model trains on as it did."""
-        config = super().get_compile_config()
-        return config and {**config, "weight_decay": self.weight_decay}
-
     def compile_from_config(self, config):
-        """Compiles as the saved model was."""
+        """Compiles as the saved model was; its weight decay is in its own config."""
         config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
+        self.compile(**{"weight_decay": self.weight_decay, **config})
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -297,9 +302,15 @@ class Detector(keras.Model):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise InputError("A detector's losses take no sample weights; leave sample_weight out.")
+        targets, unknown = dict(targets), 0.0
+        for name in _LABELS.intersection(targets):
+            own = ops.cast(targets[name], "int32")
+            targets[name], nan = labels.told(own, self.num_classes, least=-1)
+            unknown += nan
         assigned = keras.tree.map_structure(ops.stop_gradient, self.assign(targets, inputs))
         inputs = self.sampled_inputs(inputs, assigned)
-        return inputs, {"assigned": assigned, "image_id": targets.get("image_id")}
+        image_id = targets.get("image_id")
+        return inputs, {"assigned": assigned, "image_id": image_id, "unknown_labels": unknown}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of `loss_terms`, weight decay and Keras' own penalties; each is tracked by name."""
@@ -314,7 +325,7 @@ class Detector(keras.Model):
             self.images_seen.assign_add(here)
         if y["image_id"] is not None:
             self._batch_ids.update_state(y["image_id"])
-        total = sum(terms.values()) + sum(self.losses)
+        total = sum(terms.values()) + sum(self.losses) + y["unknown_labels"]
         # Keras adds replicas' gradients up, and divides only its own losses.
         return total / replica_count()
 
@@ -328,8 +339,14 @@ class Detector(keras.Model):
         """Keras' `fit`, stopped with a plain sentence when a loss is not finite.
 
         Raises:
+            InputError: if targets in memory have a label that is none of the detector's. One that
+                comes in batches makes the loss NaN.
             TrainingError: naming the batch, the loss term and the images.
         """
+        targets = args[1] if len(args) > 1 else kwargs.get("y")
+        if isinstance(targets, dict):
+            for name in _LABELS.intersection(targets):
+                labels.check(targets[name], self.num_classes, least=-1)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             stop = StopWhenNotFinite(lambda model: model._batch_ids.read())
             callbacks = [stop, *keras.tree.flatten(callbacks or [])]
@@ -366,11 +383,12 @@ class Detector(keras.Model):
             cut at its edges, scores (n,), labels (n,), count n, and `names`.
 
         Raises:
-            InputError: if something is not an image, or there are regions.
+            InputError: if something is not an image, a number makes no sense, or there are regions.
         """
         self._refuse(regions)
         images = [read_image(image, where) for where, image in each_image(images)]
-        run = self._detect_function(score_threshold, iou_threshold, max_detections)
+        thresholds = arguments.thresholds(score_threshold, iou_threshold, max_detections)
+        run = self._detect_function(**thresholds)
         found = []
         for start in range(0, len(images), _DETECT_BATCH):
             chunk = images[start : start + _DETECT_BATCH]
@@ -397,20 +415,14 @@ class Detector(keras.Model):
         found.names = [self.class_names[label] for label in found.labels]
         return found
 
-    def _detect_function(self, *thresholds):
+    def _detect_function(self, **thresholds):
         """Network and `decode` compiled together, once for each size and set of thresholds."""
         functions = self._detect_functions.by_use
-        use = (self.image_size, *thresholds)
+        use = (self.image_size, *thresholds.values())
         if use not in functions:
-            score_threshold, iou_threshold, max_detections = thresholds
 
             def read(outputs):
-                return self.decode(
-                    outputs,
-                    score_threshold=score_threshold,
-                    iou_threshold=iou_threshold,
-                    max_detections=max_detections,
-                )
+                return self.decode(outputs, **thresholds)
 
             functions[use] = compiled(self, read, (None, *self.image_size, 3))
         return functions[use]

@@ -46,8 +46,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kerasdet import arguments, region_proposals
 from kerasdet import boxes as box_ops
-from kerasdet import region_proposals
 from kerasdet.backbones.caffenet import caffenet
 from kerasdet.backbones.tapped import input_sides, tapped
 from kerasdet.backbones.vgg16 import caffe_xavier, vgg16
@@ -516,12 +516,12 @@ class FastRCNN(Detector):
             One `Detections` an image, as for every detector.
 
         Raises:
-            InputError: if something is not an image, or a region is none: reversed, empty,
-                outside, not finite, or in shares of the image in place of pixels.
+            InputError: if something is not an image, a number makes no sense, or a region is none:
+                reversed, empty, outside, not finite, or in shares of the image in place of pixels.
         """
         images = [(where, read_image(image, where)) for where, image in each_image(images)]
         sides = self._sizes(short_sides)
-        thresholds = (score_threshold, iou_threshold, max_detections)
+        thresholds = arguments.thresholds(score_threshold, iou_threshold, max_detections)
         given = region_proposals.of_each_image(regions, len(images))
         found = []
         for (where, image), own in zip(images, given, strict=True):
@@ -603,18 +603,17 @@ class FastRCNN(Detector):
     def _decoder(self, thresholds):
         """`decode` compiled, for each set of thresholds and number of rows."""
         functions = self._detect_functions.by_use
-        if ("decode", *thresholds) not in functions:
-            names = ("score_threshold", "iou_threshold", "max_detections")
-            settings = dict(zip(names, thresholds, strict=True))
+        use = ("decode", *thresholds.values())
+        if use not in functions:
 
             def read(inputs):
                 height, width = inputs["image_size"][0], inputs["image_size"][1]
                 return self.decode(
-                    inputs, regions=inputs["regions"], image_size=(height, width), **settings
+                    inputs, regions=inputs["regions"], image_size=(height, width), **thresholds
                 )
 
-            functions["decode", *thresholds] = _compiled_alone(read)
-        return functions["decode", *thresholds]
+            functions[use] = _compiled_alone(read)
+        return functions[use]
 
     # -------------------------------------------------------------------- compress
 

@@ -42,8 +42,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdet import arguments, memory, voting
 from kerasdet import boxes as box_ops
-from kerasdet import memory, voting
 from kerasdet.backbones import overfeat as networks
 from kerasdet.classes import named_classes
 from kerasdet.compiling import compiled, compiled_alone
@@ -174,12 +174,30 @@ class OverFeat(Detector):
         class_names = named_classes("OverFeat", num_classes, class_names)
         layout = networks.layout_of(network)
         count = len(class_names)
-        if len(box_hidden) != 2:
+        if not isinstance(box_hidden, list | tuple) or len(box_hidden) != 2:
             raise InputError(f"box_hidden wants two numbers of channels, not {box_hidden!r}.")
-        if not (width > 0 and 0 <= dropout < 1):
-            raise InputError(
-                f"OverFeat wants a positive width and dropout in 0..1, not {width} and {dropout}."
-            )
+        config = {
+            "class_names": class_names,
+            "network": network if isinstance(network, str) else layout,
+            "width": width,
+            "background": background,
+            "boxes_per_class": boxes_per_class,
+            "box_hidden": tuple(box_hidden),
+            "classes_per_scale": classes_per_scale,
+            "candidate_score": candidate_score,
+            "max_candidates": max_candidates,
+            "merge_overlap": merge_overlap,
+            "suppress_overlap": suppress_overlap,
+            "smallest": smallest,
+            "part": part,
+            "worst_negatives": worst_negatives,
+            "random_negatives": random_negatives,
+            "box_weight": box_weight,
+            "dropout": dropout,
+            "stddev": stddev,
+            "seed": seed,
+        }
+        _check_numbers(config)
 
         # ---------------------------------------------------------------- architecture
         images = keras.Input((None, None, 3), name="images")
@@ -221,40 +239,10 @@ class OverFeat(Detector):
         )
         if self.resize != "warp":
             raise InputError(f"OverFeat warps photos to its scales, not by {self.resize!r}.")
-        for name, number in (
-            ("classes_per_scale", classes_per_scale),
-            ("candidates", max_candidates),
-        ):
-            if number < 1:
-                raise InputError(f"{name} wants a number from 1 on, not {number!r}.")
-        _checked_overlap(merge_overlap, "merge_overlap")
-        if suppress_overlap is not None:
-            _checked_overlap(suppress_overlap, "suppress_overlap")
 
         self._count_memory()
         self.merge = merge
         self._draw = keras.random.SeedGenerator(seed, name="draw")
-        config = {
-            "class_names": class_names,
-            "network": network if isinstance(network, str) else layout,
-            "width": width,
-            "background": background,
-            "boxes_per_class": boxes_per_class,
-            "box_hidden": tuple(box_hidden),
-            "classes_per_scale": classes_per_scale,
-            "candidate_score": candidate_score,
-            "max_candidates": max_candidates,
-            "merge_overlap": merge_overlap,
-            "suppress_overlap": suppress_overlap,
-            "smallest": smallest,
-            "part": part,
-            "worst_negatives": worst_negatives,
-            "random_negatives": random_negatives,
-            "box_weight": box_weight,
-            "dropout": dropout,
-            "stddev": stddev,
-            "seed": seed,
-        }
         self._given = lambda: config
         self._layout = lambda: layout
         self._fine = bool(fine)
@@ -541,7 +529,7 @@ class OverFeat(Detector):
         score_threshold = _LEAST_SCORE if score_threshold is None else score_threshold
         if iou_threshold is None:
             iou_threshold = given["merge_overlap"] if merge == "greedy" else MERGES[merge]
-        iou_threshold = _checked_overlap(iou_threshold)
+        iou_threshold = arguments.share("iou_threshold", iou_threshold)
         max_detections = _MOST if max_detections is None else max_detections
         kept = {"score_threshold": score_threshold, "max_detections": max_detections}
         if merge == "nms":
@@ -627,12 +615,8 @@ class OverFeat(Detector):
         self._refuse(regions)
         images = [read_image(image, where) for where, image in each_image(images)]
         scales = self._checked_scales(scales)
-        if iou_threshold is not None:
-            _checked_overlap(iou_threshold)
         settings = {
-            "score_threshold": score_threshold,
-            "iou_threshold": iou_threshold,
-            "max_detections": max_detections,
+            **arguments.thresholds(score_threshold, iou_threshold, max_detections),
             "merge": _checked_merge(self.merge if merge is None else merge),
         }
         most = self._memory.images_at_once(scales, _BATCH)
@@ -737,13 +721,12 @@ class OverFeat(Detector):
 
         Source: sec. 4.3.
         """
+        top = min(arguments.whole_number("top", top), self.num_classes)
         scales = self._checked_scales(scales)
         self._memory.require(scales)
         merge = _checked_merge(self.merge if merge is None else merge)
         images = [read_image(image, where) for where, image in each_image(images)]
-        return [
-            self._localised(image, scales, min(top, self.num_classes), merge) for image in images
-        ]
+        return [self._localised(image, scales, top, merge) for image in images]
 
     def _localised(self, image, scales, top, merge):
         probabilities, boxes = [], []
@@ -873,7 +856,17 @@ def _checked_merge(merge):
     return merge
 
 
-def _checked_overlap(overlap, name="iou_threshold"):
-    if not 0 <= overlap <= 1:
-        raise InputError(f"{name} wants an overlap in 0..1, not {overlap!r}.")
-    return overlap
+def _check_numbers(config):
+    """Those that the layers do not check themselves."""
+    for channels in config["box_hidden"]:
+        arguments.whole_number("box_hidden", channels)
+    for name in ("classes_per_scale", "max_candidates"):
+        arguments.whole_number(name, config[name])
+    for name in ("worst_negatives", "random_negatives"):
+        arguments.whole_number(name, config[name], least=0)
+    for name in ("candidate_score", "merge_overlap", "part"):
+        arguments.share(name, config[name])
+    if config["suppress_overlap"] is not None:
+        arguments.share("suppress_overlap", config["suppress_overlap"])
+    for name in ("smallest", "box_weight"):
+        arguments.number(name, config[name])

@@ -10,11 +10,12 @@ what the model finds; otherwise nothing is left of it. Darknet's files darknet a
 from pathlib import Path
 from typing import Any
 
+from kerasdet import arguments
 from kerasdet.errors import InputError
 from kerasdet.export.check import Tolerance
 from kerasdet.export.converted import write_litert, write_onnx
 from kerasdet.export.darknet import write_darknet
-from kerasdet.export.inputs import Options, checked_samples, checked_thresholds
+from kerasdet.export.inputs import Options, checked_samples
 from kerasdet.export.report import Report
 from kerasdet.export.served_model import ServedModel
 from kerasdet.export.versions import load_saved_model, write_saved_model
@@ -76,7 +77,7 @@ def export(
         KerasdetError: if the copy does not find what the model finds; it is removed.
     """
     options = Options(
-        checked_thresholds(score_threshold, iou_threshold, max_detections),
+        arguments.thresholds(score_threshold, iou_threshold, max_detections),
         overwrite,
         checked_samples(sample),
         tolerance or Tolerance(),

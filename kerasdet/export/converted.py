@@ -79,6 +79,9 @@ def _write(model, path, suffix, write, open_file, options) -> Report:
         f"Input `images`: float32 (B, {height}, {width}, 3), RGB 0..255, {how}; suppression is "
         "inside, outputs as in the SavedModel."
     )
+    if getattr(model, "scales", (model.image_size,)) != (model.image_size,):
+        looks = ", ".join(f"{height}x{width}" for height, width in model.scales)
+        use += f" It looks at this size alone, and the model at {looks}, as its SavedModel does."
     return Report(path, sizes_below(path), measured, use)
 
 

@@ -1,7 +1,6 @@
 """What can be exported, and the checks of what a user asks for."""
 
 import math
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
@@ -66,33 +65,6 @@ def _require_memory(model):
     demand = model._memory
     wanted = demand.bytes(1, *max(model.scales, key=math.prod)) + demand.bytes_of_weights()
     memory.require(wanted + _GRAPHS, f"Exporting {model.name} at its scales")
-
-
-def checked_thresholds(score_threshold, iou_threshold, max_detections) -> dict:
-    """The keyword arguments of `Detector.decode`.
-
-    Raises:
-        InputError: if one is out of its range.
-    """
-    shares = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
-    for name, value in shares.items():
-        if value is not None and not 0 <= value <= 1:
-            raise InputError(f"{name} wants a number in 0..1, not {value!r}.")
-    thresholds = {name: None if value is None else float(value) for name, value in shares.items()}
-    if max_detections is not None:
-        max_detections = whole_number("max_detections", max_detections)
-    return {**thresholds, "max_detections": max_detections}
-
-
-def whole_number(name, value) -> int:
-    """A count from 1.
-
-    Raises:
-        InputError: if it is not one.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} wants a whole number from 1, not {value!r}.")
-    return int(value)
 
 
 def checked_samples(sample) -> list | None:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from kerasdet.errors import InputError
+from kerasdet.export.empty import for_any_number
 from kerasdet.export.graph import named_outputs, one_by_one
 from kerasdet.images import Placement, placement_in_graph, resized_in_graph
 from kerasdet.region_proposals import sliding_windows
@@ -46,20 +47,21 @@ class ServedRegionDetector(tf.Module):
         image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
         @tf.function(input_signature=[images, regions], autograph=False)  # traced once
+        @for_any_number
         def detect(images, regions):
             return _found(model, images, regions, thresholds)
 
         def from_images(images):
             windows = sliding_windows(*tf.unstack(tf.shape(images)[1:3]))
             rows = tf.ones([tf.shape(images)[0], 1, 1])
-            return detect(images=images, regions=windows[None] * rows)
+            return detect(images, windows[None] * rows)
 
         def from_bytes(image_bytes):
             outputs = detect.get_concrete_function().structured_outputs
             return one_by_one(image_bytes, from_images, outputs)
 
         self.from_regions = tf.function(
-            lambda images, regions: detect(images=images, regions=regions),
+            lambda images, regions: detect(images, regions),
             input_signature=[images, regions],
             autograph=False,
         )

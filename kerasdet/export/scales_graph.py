@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from kerasdet import boxes as box_ops
+from kerasdet.export.empty import for_any_number
 from kerasdet.export.graph import named_outputs, one_by_one
 from kerasdet.images import Placement
 from kerasdet.windows import Candidates, sizes_for
@@ -33,15 +34,16 @@ class ServedScalesDetector(tf.Module):
         image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
         @tf.function(input_signature=[images], autograph=False)  # traced once
+        @for_any_number
         def detect(images):
             return _found(model, images, thresholds)
 
         def from_bytes(image_bytes):
             outputs = detect.get_concrete_function().structured_outputs
-            return one_by_one(image_bytes, lambda images: detect(images=images), outputs)
+            return one_by_one(image_bytes, lambda images: detect(images), outputs)
 
         self.from_images = tf.function(
-            lambda images: detect(images=images), input_signature=[images], autograph=False
+            lambda images: detect(images), input_signature=[images], autograph=False
         )
         self.from_bytes = tf.function(from_bytes, input_signature=[image_bytes], autograph=False)
 

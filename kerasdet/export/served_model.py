@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from kerasdet import arguments
 from kerasdet.errors import InputError
 from kerasdet.export.check import from_outputs
 from kerasdet.images import read_image
@@ -63,8 +64,10 @@ class ServedModel:
             max_detections: most detections an image.
 
         Raises:
-            InputError: if something is not an image or no region, or for another `iou_threshold`.
+            InputError: if something is not an image or no region, a number makes no sense, or for
+                another `iou_threshold`.
         """
+        asked = arguments.thresholds(score_threshold, iou_threshold, max_detections)
         built_in = self.thresholds["iou_threshold"]
         if iou_threshold not in (None, built_in):
             raise InputError(
@@ -82,8 +85,8 @@ class ServedModel:
             of_each = self._found_in(arrays, regions)
         found = []
         for one in of_each:
-            keep = one.scores > (0.0 if score_threshold is None else score_threshold)
-            keep &= np.cumsum(keep) <= (max_detections or len(keep))
+            keep = one.scores > (asked["score_threshold"] or 0.0)
+            keep &= np.cumsum(keep) <= (asked["max_detections"] or len(keep))
             kept = Detections(one.boxes[keep], one.scores[keep], one.labels[keep], int(keep.sum()))
             kept.names = [self.class_names[label] for label in kept.labels]
             found.append(kept)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasdet import __version__
+from kerasdet import __version__, arguments
 from kerasdet.errors import InputError
 from kerasdet.export import check, ties
 from kerasdet.export.graph import ServedDetector
-from kerasdet.export.inputs import Options, exportable, whole_number
+from kerasdet.export.inputs import Options, exportable
 from kerasdet.export.placing import new_folder
 from kerasdet.export.region_graph import ServedRegionDetector
 from kerasdet.export.report import Report, sizes_below
@@ -105,7 +105,7 @@ def _version_number(base, version, overwrite):
         raise InputError(f"{base} is itself a SavedModel; name the folder that holds its versions.")
     if version is None:
         return max(_numbers_in(base), default=0) + 1
-    version = whole_number("version", version)
+    version = arguments.whole_number("version", version)
     if (base / str(version)).exists() and not overwrite:
         raise InputError(f"{base / str(version)} exists; pass overwrite=True or another version.")
     return version

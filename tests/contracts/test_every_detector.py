@@ -240,11 +240,51 @@ def test_thresholds_and_limits_are_obeyed(contract, overfitted):
     assert 0 < apart.count < crowded.count
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"score_threshold": "a"}, "score_threshold wants a number in 0..1, not 'a'"),
+        ({"iou_threshold": float("nan")}, "iou_threshold wants a number in 0..1, not nan"),
+        ({"max_detections": -1}, "max_detections wants a whole number from 1, not -1"),
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(given, sentence, contract, fresh):
+    with pytest.raises(InputError, match=sentence):
+        contract.found(fresh, small.four_images().images[0], **given)
+
+
+@pytest.mark.parametrize("label", [3, 100, -2])
+def test_unknown_labels_are_refused_in_memory_and_make_the_loss_of_a_batch_nan(label, contract):
+    detector = contract.build()
+    detector.compile("sgd")
+    inputs, targets = contract.batch(small.four_images())
+    targets["labels"][2, 1] = label
+    with pytest.raises(InputError, match=f"0..2, or -1 for padding, and image 2 has {label}"):
+        detector.fit(inputs, targets, verbose=0)
+    assert np.isnan(detector.test_on_batch(inputs, targets, return_dict=True)["loss"])
+
+
 def test_a_batch_gives_what_its_images_give_one_by_one(contract, overfitted):
     detector, _ = overfitted
     images = small.four_images().images
     one_by_one = [contract.found(detector, image)[0] for image in images]
     assert_same_detections(contract.found(detector, images), one_by_one)
+
+
+def test_a_clone_of_a_compiled_one_is_its_network(contract):
+    detector = contract.build()
+    detector.compile(keras.optimizers.SGD(1e-3, momentum=0.9), weight_decay=0.01)
+    network = keras.models.clone_model(detector)
+    own = [w for w in detector.weights if w is not detector.images_seen]
+    network.set_weights([ops.convert_to_numpy(weight) for weight in own])
+    for one, other in zip(own, network.weights, strict=True):
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (one, other)))
+    inputs = contract.inputs(small.four_images().images)
+    expected = raw(detector, inputs)
+    for name, output in raw(network, inputs).items():
+        np.testing.assert_array_equal(output, expected[name])
+    another = type(detector).from_config(detector.get_config())
+    assert another.weight_decay == 0.01
 
 
 def test_saved_whole_it_loads_back_equal(contract, overfitted, tmp_path):

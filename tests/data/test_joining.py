@@ -233,6 +233,18 @@ def test_an_image_that_cannot_be_read_is_made_up_for(tmp_path):
     assert {name for name in ids(batches) if name[0] == "d"} == {"d0", "d1", "d3"}
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_an_epoch_is_whole_where_one_image_of_twelve_can_be_read(cache, tmp_path):
+    image = tf.io.encode_png(np.full((20, 30, 3), 7, np.uint8))
+    tf.io.write_file(str(tmp_path / "7.png"), image)
+    boxed = detection(12, folder=tmp_path)
+    run = joint(boxed, classification(16), MODEL, 4, augment=None, detection_share=0.5, cache=cache)
+    batches = epoch(run)
+    assert [len(images) for images, _ in batches] == [4] * run.steps_per_epoch == [4] * 8
+    assert Counter(name[0] for name in ids(batches)) == {"d": 16, "c": 16}
+    assert {name for name in ids(batches) if name[0] == "d"} == {"d7"}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -106,6 +106,7 @@ def test_only_what_fits_together_is_joined(voc, tmp_path):
         ("voc:", "nothing follows voc:"),
         ("coco:ann.json", "the folder of images is missing"),
         ("ann.json", "did you mean coco:ann.json,IMAGES/?"),
+        ("folders:some/dir", "its images have a label each, and no boxes"),
         ("some/data.yaml", "did you mean yolo:some/data.yaml?"),
         ("shapes:val?count=many", "whole numbers"),
         ("shapes:val?size=1x2x3", "size is one number"),

@@ -669,14 +669,26 @@ def test_scales_that_are_none_are_refused(scales, model):
         ({"task": "everything"}, "task wants one of localisation, detection, not 'everything'"),
         ({"merge": "soft"}, "merge wants one of greedy, nms, not 'soft'"),
         ({"network": "slow"}, "network of fast, accurate, not 'slow'"),
-        ({"classes_per_scale": 0}, "classes_per_scale wants a number from 1 on, not 0"),
-        ({"merge_overlap": -0.1}, "merge_overlap wants an overlap in 0..1, not -0.1"),
-        ({"suppress_overlap": 1.5}, "suppress_overlap wants an overlap in 0..1, not 1.5"),
+        ({"classes_per_scale": 0}, "classes_per_scale wants a whole number from 1, not 0"),
+        ({"max_candidates": 2.5}, "max_candidates wants a whole number from 1, not 2.5"),
+        ({"candidate_score": "a"}, "candidate_score wants a number in 0..1, not 'a'"),
+        ({"merge_overlap": -0.1}, "merge_overlap wants a number in 0..1, not -0.1"),
+        ({"merge_overlap": None}, "merge_overlap wants a number in 0..1, not None"),
+        ({"suppress_overlap": 1.5}, "suppress_overlap wants a number in 0..1, not 1.5"),
+        ({"suppress_overlap": "x"}, "suppress_overlap wants a number in 0..1, not 'x'"),
+        ({"smallest": -1}, "smallest wants a number from 0 on, not -1"),
+        ({"part": 2}, "part wants a number in 0..1, not 2"),
+        ({"worst_negatives": -1}, "worst_negatives wants a whole number from 0, not -1"),
+        ({"random_negatives": 1.5}, "random_negatives wants a whole number from 0, not 1.5"),
+        ({"box_weight": float("nan")}, "box_weight wants a number from 0 on, not nan"),
         ({"resize": "letterbox"}, "warps photos to its scales, not by 'letterbox'"),
         ({"box_hidden": (8,)}, "box_hidden wants two numbers of channels"),
-        ({"width": 0}, "positive width and dropout in 0..1, not 0 and 0.0"),
-        ({"width": -1}, "positive width and dropout in 0..1, not -1 and 0.0"),
-        ({"dropout": 1.0}, "positive width and dropout in 0..1, not 1.0 and 1.0"),
+        ({"box_hidden": 8}, "box_hidden wants two numbers of channels, not 8"),
+        ({"box_hidden": (8, 0)}, "box_hidden wants a whole number from 1, not 0"),
+        ({"width": 0}, "width wants a positive number, not 0"),
+        ({"width": "a"}, "width wants a positive number, not 'a'"),
+        ({"stddev": -1}, "stddev wants a positive number, not -1"),
+        ({"dropout": 1.0}, "dropout wants a number from 0 to below 1, not 1.0"),
         ({"scales": (60, 80)}, r"\[\(60, 80\)\] for one size, \[\(60, 60\), \(80, 80\)\] for two"),
     ],
 )
@@ -691,8 +703,17 @@ def test_an_overlap_that_is_none_is_refused(overlap, model):
         lambda: model.detect(noise(64, 96, 3), iou_threshold=overlap),
         lambda: model.decode(raw(model, noise(1, 64, 96, 3)), iou_threshold=overlap),
     ):
-        with pytest.raises(InputError, match=f"wants an overlap in 0..1, not {overlap}"):
+        with pytest.raises(
+            InputError, match=f"iou_threshold wants a number in 0..1, not {overlap}"
+        ):
             look()
+
+
+@pytest.mark.parametrize("top", [0, -1, "a"])
+def test_no_guesses_are_none_to_ask_for(top, model):
+    for look in (model.localise, model.classify):
+        with pytest.raises(InputError, match=f"top wants a whole number from 1, not {top!r}"):
+            look(noise(64, 96, 3), top=top)
 
 
 def test_an_image_without_room_for_a_window_is_refused_by_that_sentence_alone(model):

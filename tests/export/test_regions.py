@@ -172,6 +172,17 @@ def test_no_regions_at_all_are_no_fault(signatures, photos):
     assert outputs["num_detections"].numpy().tolist() == [0]
 
 
+def test_a_batch_of_no_images_gives_outputs_of_no_rows(signatures):
+    images, files = tf.zeros((0, 50, 60, 3), tf.uint8), tf.zeros((0,), tf.string)
+    for outputs in (
+        signatures["serving_default"](images=images, regions=tf.zeros((0, 3, 4))),
+        signatures["serving_windows"](images=images),
+        signatures["serving_bytes"](image_bytes=files),
+    ):
+        assert outputs["detection_boxes"].shape[::2] == (0, 4)
+        assert outputs["num_detections"].shape == (0,)
+
+
 def test_a_loaded_export_takes_regions_or_none(report, model, photos, regions):
     loaded = export.load(report.path)
     for one, other in zip(

@@ -55,6 +55,16 @@ def test_photos_that_lie_stand_and_are_square_give_what_detect_gives(signatures,
         assert_found(outputs, 0, found, photo.shape)
 
 
+def test_a_batch_of_no_images_gives_outputs_of_no_rows(signatures):
+    images, files = tf.zeros((0, 50, 60, 3), tf.uint8), tf.zeros((0,), tf.string)
+    for outputs in (
+        signatures["serving_default"](images=images),
+        signatures["serving_bytes"](image_bytes=files),
+    ):
+        assert outputs["detection_boxes"].shape == (0, 15, 4)
+        assert outputs["num_detections"].shape == (0,)
+
+
 def test_a_model_there_is_no_memory_to_export_is_refused_before_anything_is_written(
     model, tmp_path, monkeypatch
 ):
@@ -124,6 +134,10 @@ def test_other_formats_look_at_one_scale(format, merge, tmp_path):
     report = export.export(detector(merge=merge), file, format, **SETTINGS)
     assert report.difference.detections > 5
     assert report.difference.pixels < 0.01
+    said = (
+        "It looks at this size alone, and the model at 52x64, 64x96, 80x72, as its SavedModel does."
+    )
+    assert said in str(report)
 
 
 def test_where_the_merge_hangs_on_rounding_candidates_are_compared(tmp_path):

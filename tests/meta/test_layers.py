@@ -9,8 +9,10 @@ PACKAGE = ROOT / "kerasdet"
 
 LEVELS = {
     "errors": 0,
+    "arguments": 1,
     "classes": 1,
     "boxes": 1,
+    "labels": 1,
     "images": 1,
     "word_tree": 1,
     "weight_decay": 1,
