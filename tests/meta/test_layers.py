@@ -9,6 +9,7 @@ PACKAGE = ROOT / "kerasdet"
 
 LEVELS = {
     "errors": 0,
+    "orientation": 0,
     "classes": 1,
     "boxes": 1,
     "images": 1,
