@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from kerasdet import data
 from kerasdet.data import decoding
@@ -118,6 +119,17 @@ def test_photos_in_class_folders_are_upright(tmp_path):
     photo(tmp_path / "dogs" / "a.jpg")
     (element,) = elements(data.from_image_folders(tmp_path))
     assert red_box(element["image"]) == BOX
+
+
+def test_check_counts_the_photos_and_those_used_as_stored(tmp_path):
+    first, _ = voc(tmp_path / "first", stored=True)
+    second, _ = coco(tmp_path / "second", stored=False)
+    found = data.check(first), data.check(second)
+    assert [(one.oriented, one.as_stored) for one in found] == [(1, 1), (1, 0)]
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(found[0])
+    assert "1 image with an EXIF orientation: 1 used as stored" in printed.get()
 
 
 def test_proposals_are_of_the_pixels_that_are_used(tmp_path):
