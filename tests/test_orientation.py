@@ -129,6 +129,11 @@ def test_grey_of_sixteen_bits_is_turned(tmp_path, rng):
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png")[..., 1], np.rot90(grey))
 
 
+def test_what_pillow_has_turned_is_not_turned_again(pixels):
+    once = ImageOps.exif_transpose(opened(jpeg(pixels, tiff(6))))
+    np.testing.assert_array_equal(read_image(once), np.asarray(once))
+
+
 def test_an_array_is_as_it_is(pixels):
     np.testing.assert_array_equal(read_image(pixels, annotated=(7, 5)), pixels)
 
