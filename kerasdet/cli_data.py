@@ -49,7 +49,7 @@ def data_check(
         ),
     ] = False,
 ):
-    """Report bad annotations with file, row and rule; reads every image."""
+    """Report bad annotations with file, row and rule, and count photos to be turned; reads every image."""
     from rich.console import Console
 
     from kerasdet.data import check

@@ -1,4 +1,4 @@
-"""Photos to arrays, and arrays to the network's input: read, then warped, letterboxed or cornered."""
+"""Photos to arrays, and arrays to the network's input: read upright, then warped, letterboxed or cornered."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasdet.errors import InputError
+from kerasdet.orientation import PNG, turn_of, turned, upright_in_graph
 
 RESIZES = ("warp", "letterbox", "letterbox_smooth", "corner")
 """How a photo comes to the network's size: its aspect given up, or kept between grey bars, or kept
@@ -19,14 +20,24 @@ in the top left corner.
 GREY = 127.5
 """Of the bars: darknet fills with 0.5 of 0..1."""
 
+# An encoded image with more pixels is refused, whatever its header says: Pillow's own bound (a
+# quarter of a gigabyte of RGB). No format here packs more than some 8000 pixels in a byte (PNG:
+# 1032:1 deflate of one bit a pixel), so a tiny file cannot ask for that much either.
+MAX_PIXELS = 89_478_485
+MAX_PIXELS_PER_BYTE = 10_000
 
-def read_image(image, where="the image") -> np.ndarray:
+
+def read_image(image, where="the image", *, annotated=None) -> np.ndarray:
     """An image as an RGB array (H, W, 3) in 0..255, from an array, a PIL image or a path.
+
+    A photo is turned upright, as its EXIF says; an array is as it is.
 
     Args:
         image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4, the last channel ignored) in
             0..255, a PIL image, or a path.
         where: what to call it in an error.
+        annotated: (height, width) that a photo's annotations state. Where they were made on the
+            pixels as stored, it is left so; see `kerasdet.orientation.turn_of`.
 
     Raises:
         InputError: if it cannot be read as an image.
@@ -36,11 +47,11 @@ def read_image(image, where="the image") -> np.ndarray:
 
         try:
             with Image.open(image) as opened:
-                image = _pixels(opened)
+                image = _pixels(opened, annotated)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(f"Wanted an image file for {where}, but {image}: {error}.") from error
     if hasattr(image, "convert"):
-        image = _pixels(image)
+        image = _pixels(image, annotated)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -67,18 +78,21 @@ def read_image(image, where="the image") -> np.ndarray:
     return array[..., :3]
 
 
-def _pixels(image) -> np.ndarray:
-    """Of a PIL image: uint8 (H, W, 3), or (H, W) of numbers that may not be 0..255.
+def _pixels(image, annotated) -> np.ndarray:
+    """Of a PIL image, turned: uint8 (H, W, 3), or (H, W) of numbers that may not be 0..255.
 
     Grey of 16 bits becomes 8 by its high byte, as libpng does with colours of 16; of Pillow's
     `convert` all above 255 would be white.
     """
+    turn = turn_of(image, annotated)  # of a PNG before its pixels, as in graphs
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype("uint8")
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):  # of any range
-        return np.asarray(image)
-    return np.asarray(image.convert("RGB"))
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+    elif image.mode in ("I", "F"):  # of any range
+        pixels = np.asarray(image)
+    else:
+        pixels = np.asarray(image.convert("RGB"))
+    return turned(pixels, turn)
 
 
 def each_image(images) -> list[tuple[str, Any]]:
@@ -313,6 +327,42 @@ def _triangles(source, target):
 
 
 # ---------------------------------------------------------------------- in TensorFlow's graphs
+
+
+def decoded_in_graph(data, annotated=None):
+    """One JPEG or PNG file to `read_image`'s pixels, exactly, upright as there.
+
+    JPEG is decoded with the accurate inverse DCT, which gives Pillow's pixels; the default one
+    differs by up to 17 levels and is no faster.
+
+    Args:
+        data: scalar string, the whole file.
+        annotated: int32 (2,), as for `read_image`; zeros or None where nothing is stated.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        tf.errors.InvalidArgumentError: (and other `tf.errors`) when the image is broken or claims
+            too many pixels.
+    """
+    import tensorflow as tf
+
+    def png_shape():  # IHDR: width and height, big-endian, from byte 16
+        sides = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
+        return tf.reverse(sides, [0])
+
+    is_png = tf.equal(tf.strings.substr(data, 0, len(PNG)), PNG)
+    shape = tf.cond(is_png, png_shape, lambda: tf.io.extract_jpeg_shape(data)[:2])
+    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
+    length = tf.cast(tf.strings.length(data), tf.int64)
+    bound = tf.minimum(MAX_PIXELS_PER_BYTE * length, MAX_PIXELS)
+    fits = tf.debugging.assert_less_equal(pixels, bound, message="the image claims too many pixels")
+    with tf.control_dependencies([fits] if fits is not None else []):
+        # TensorFlow's JPEG operation reads PNG as well.
+        image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    image = upright_in_graph(image, data, is_png, annotated)
+    return tf.ensure_shape(image, (None, None, 3))
 
 
 def placement_in_graph(source, size, resize="warp", *, short_side=None) -> Placement:

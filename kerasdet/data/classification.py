@@ -1,6 +1,6 @@
 """Classification data: readers of images with one label each, and the batches that `fit` takes.
 
-An element is a dict {"image": uint8 (H, W, 3), RGB; "label": int32, 0..K-1; "image_id": string;
+An element is a dict {"image": uint8 (H, W, 3), RGB, upright; "label": int32, 0..K-1; "image_id": string;
 "path": string, "" if the image is in no file}. The data sets have the attributes of the detection
 readers' (`kerasdet.data.stream`): `class_names`, `records`, `problems`, `name`, `reordered`.
 """

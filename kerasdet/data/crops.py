@@ -51,7 +51,10 @@ def object_crops(examples: tf.data.Dataset, *, context: float = 1.25) -> tf.data
     def pixels(index):
         number, row = found[int(index)]
         record = records[number]
-        image = read_image(record.path) if examples.pixels is None else examples.pixels(number)
+        if examples.pixels is None:
+            image = read_image(record.path, annotated=(record.height, record.width))
+        else:
+            image = examples.pixels(number)
         return np.ascontiguousarray(_cut(image, record.boxes[row], context))
 
     inspector = ex.Inspector()

@@ -1,4 +1,4 @@
-"""Encoded images to RGB pixels inside `tf.data`, where a broken image is left out and named."""
+"""Encoded images to upright RGB pixels inside `tf.data`, where a broken image is left out and named."""
 
 import io
 import re
@@ -10,15 +10,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from kerasdet.images import read_image
+from kerasdet.images import MAX_PIXELS, MAX_PIXELS_PER_BYTE, decoded_in_graph, read_image
+from kerasdet.orientation import PNG, size_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
-# An image with more pixels is refused, whatever its header says: Pillow's own bound (a quarter of
-# a gigabyte of RGB). No format here packs more than some 8000 pixels in a byte (PNG: 1032:1 deflate
-# of one bit a pixel), so a tiny file cannot ask for that much either.
-_MAX_PIXELS = 89_478_485
-_MAX_PIXELS_PER_BYTE = 10_000
 
 _WINDOW = 64  # how many images lost in a row can still be named
 
@@ -28,17 +23,16 @@ _as_written = tf.autograph.experimental.do_not_convert
 Report = Callable[[np.ndarray], None]
 
 
-@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
-def decode_image(data: tf.Tensor) -> tf.Tensor:
+def decode_image(data: tf.Tensor, annotated: Any = (0, 0)) -> tf.Tensor:
     """Decodes one image in the graph: JPEG and PNG by TensorFlow, all else by Pillow.
 
-    JPEG is decoded with the accurate inverse DCT, which gives Pillow's pixels exactly; the default
-    one differs by up to 17 levels and is no faster. Grey, palette, CMYK and transparent
-    images become RGB; of an animation the first frame counts; EXIF rotation is not applied, as
-    annotations are made on the stored pixels.
+    Grey, palette, CMYK and transparent images become RGB; of an animation the first frame counts. A
+    photo is turned upright, as its EXIF says, unless its annotations were made on the pixels as stored.
 
     Args:
         data: scalar string, the whole file.
+        annotated: int32 (2,), height and width that the image's annotations state: where that is its
+            size as stored and not the upright one, it stays as stored. Zeros: nothing is stated.
 
     Returns:
         uint8 (H, W, 3).
@@ -46,53 +40,46 @@ def decode_image(data: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: (and other `tf.errors`) when the image is broken.
     """
+    return _decode(data, tf.convert_to_tensor(annotated, tf.int32))
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int32)], autograph=False
+)
+def _decode(data, annotated):
     jpeg = tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff")
-    png = tf.equal(tf.strings.substr(data, 0, 8), b"\x89PNG\r\n\x1a\n")
-
-    def checked(shape):
-        pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
-        bound = _MAX_PIXELS_PER_BYTE * tf.cast(tf.strings.length(data), tf.int64)
-        fits = tf.debugging.assert_less_equal(
-            pixels, tf.minimum(bound, _MAX_PIXELS), message="the image claims too many pixels"
-        )
-        with tf.control_dependencies([fits] if fits is not None else []):
-            # The JPEG operation of TensorFlow reads PNG as well.
-            return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-
-    def png_shape():  # IHDR: width and height, big-endian, from byte 16
-        return tf.reverse(
-            tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False), [0]
-        )
-
-    image = tf.case(
-        [
-            (jpeg, lambda: checked(tf.io.extract_jpeg_shape(data))),
-            (png, lambda: checked(png_shape())),
-        ],
-        default=lambda: tf.numpy_function(_decode_with_pillow, [data], tf.uint8),
+    png = tf.equal(tf.strings.substr(data, 0, len(PNG)), PNG)
+    image = tf.cond(
+        jpeg | png,
+        lambda: decoded_in_graph(data, annotated),
+        lambda: tf.numpy_function(_decode_with_pillow, [data, annotated], tf.uint8),
     )
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _decode_with_pillow(data: Any) -> np.ndarray:
+def _decode_with_pillow(data: Any, annotated: np.ndarray) -> np.ndarray:
     if isinstance(data, np.ndarray):  # outside a graph TensorFlow wraps the bytes in an array
         data = data.item()
     with Image.open(io.BytesIO(data)) as image:
         pixels = image.width * image.height
-        if pixels > min(_MAX_PIXELS, _MAX_PIXELS_PER_BYTE * len(data)):
+        if pixels > min(MAX_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
             raise ValueError(f"the image claims {image.width}x{image.height} pixels")
-        return np.asarray(read_image(image), np.uint8)
+        return np.asarray(read_image(image, annotated=tuple(annotated)), np.uint8)
 
 
-def header_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) from the file's header; the pixels are not decoded.
+def header_size(path: str | Path, annotated: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(height, width) that the image will have, from the file's header; the pixels are not decoded.
+
+    Args:
+        path: the image's file.
+        annotated: as for `decode_image`.
 
     Raises:
         ValueError: if no image format is recognised, with the reason.
     """
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            return size_of(image, annotated)
     except Exception as error:  # Pillow's plug-ins raise many kinds on a broken header
         raise ValueError(_one_line(error)) from error
 

@@ -2,7 +2,7 @@
 
 An example is a dict:
 
-    image       uint8 (H, W, 3), RGB
+    image       uint8 (H, W, 3), RGB, upright; as stored where the annotations' size says so
     boxes       float32 (N, 4), xyxy in pixels of the image, continuous edges
     labels      int32 (N,), 0..K-1
     difficult   bool (N,), VOC's flag
@@ -76,7 +76,11 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One image's annotations, checked, without its pixels; arrays as in an example."""
+    """One image's annotations, checked, without its pixels; arrays as in an example.
+
+    Height and width are those that the annotations state, else the upright image's. They tell on
+    which pixels the boxes were made (`kerasdet.orientation.turn_of`).
+    """
 
     image_id: str
     path: str

@@ -1,8 +1,9 @@
 """Region proposals of a whole data set: computed on several processes, kept by image content.
 
 A folder holds one `.npz` for each image, named after the SHA-256 of the image's file (of its pixels,
-where it is in no file), and `proposals.json`, which says how they were made. What is there already
-is not computed again: so an interrupted run goes on, and two data sets may share their images.
+where it is in no file) and the orientation that it is turned from, and `proposals.json`, which says how
+they were made. What is there already is not computed again: so an interrupted run goes on, and two data
+sets may share their images.
 
 Worker processes import this module, so TensorFlow and Keras stay out of it.
 """
@@ -29,6 +30,7 @@ from kerasdet.data.progress import track
 from kerasdet.data.region_files import read_written, write_regions
 from kerasdet.errors import InputError
 from kerasdet.images import read_image
+from kerasdet.orientation import turn_of_file
 
 METHODS = ("selective_search", "edge_boxes", "sliding_windows")
 SETTINGS_FILE = "proposals.json"
@@ -196,12 +198,21 @@ def best_overlaps(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return (shared / np.maximum(union, 1e-9)).max(axis=1, initial=0.0)
 
 
-def content_key(path: str | os.PathLike | None = None, pixels: np.ndarray | None = None) -> str:
+def content_key(
+    path: str | os.PathLike | None = None,
+    pixels: np.ndarray | None = None,
+    *,
+    annotated: tuple[int, int] | None = None,
+) -> str:
     """The name of an image's file of regions: SHA-256 of its file, or of its pixels.
+
+    Of a photo that is turned upright, the orientation follows, as in "1f...-6": the same file may be
+    used as stored, where its annotations say so.
 
     Args:
         path: of the image's file; None or "" where it is in none.
         pixels: uint8 (H, W, 3), which then is asked for.
+        annotated: (height, width) that annotations of the file state, as for `read_image`.
 
     Raises:
         OSError: if the file cannot be read.
@@ -210,7 +221,9 @@ def content_key(path: str | os.PathLike | None = None, pixels: np.ndarray | None
         image = np.ascontiguousarray(pixels, np.uint8)
         return hashlib.sha256(f"pixels {image.shape} ".encode() + image.tobytes()).hexdigest()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    turn = turn_of_file(path, annotated)
+    return digest if turn == 1 else f"{digest}-{turn}"
 
 
 def regions_file(folder: str | os.PathLike, key: str) -> Path:
@@ -219,11 +232,12 @@ def regions_file(folder: str | os.PathLike, key: str) -> Path:
 
 
 class _Item(NamedTuple):
-    """An image on its way: in a file, or its pixels; and its objects (G, 4)."""
+    """An image on its way: in a file, or its pixels; its (height, width); and its objects (G, 4)."""
 
     name: str
     path: str
     pixels: np.ndarray | None
+    size: tuple[int, int]
     boxes: np.ndarray
 
 
@@ -285,14 +299,16 @@ def _items(examples: Any, limit: int | None) -> Iterator[_Item]:
         elements = examples if limit is None else examples.take(limit)
         for example in elements.as_numpy_iterator():
             name = example.get("image_id", b"").decode("utf-8", "replace")
-            yield _Item(name, "", example["image"], _counted(example))
+            image = example["image"]
+            yield _Item(name, "", image, image.shape[:2], _counted(example))
         return
     pixels = getattr(examples, "pixels", None)
     for number, record in enumerate(records[:limit]):
         image = None if pixels is None else np.asarray(pixels(number))
         fields = {name: getattr(record, name) for name in ("boxes", "crowd", "difficult")}
         path = record.path if image is None else ""
-        yield _Item(record.image_id, path, image, _counted(fields))
+        size = record.height, record.width
+        yield _Item(record.image_id, path, image, size, _counted(fields))
 
 
 def _counted(fields: Any) -> np.ndarray:
@@ -327,7 +343,7 @@ def _results(
     """The results in the items' order; a few are worked on while more are read."""
     if workers == 1:
         for item in items:
-            yield item, _search(item.path, item.pixels, str(folder), method)
+            yield item, _search(item.path, item.pixels, item.size, str(folder), method)
         return
     waiting: collections.deque = collections.deque()
     # Spawned: a fork of a process that runs TensorFlow hangs.
@@ -337,7 +353,8 @@ def _results(
     try:
         for item in items:
             with _interrupts_held():  # the first call starts the processes
-                future = pool.submit(_search, item.path, item.pixels, str(folder), method)
+                what = item.path, item.pixels, item.size
+                future = pool.submit(_search, *what, str(folder), method)
             waiting.append((item._replace(pixels=None), future))
             if len(waiting) >= 4 * workers:
                 done, future = waiting.popleft()
@@ -384,16 +401,18 @@ def _begin() -> None:
     cv2.setNumThreads(1)
 
 
-def _search(path: str, pixels: np.ndarray | None, folder: str, method: Method) -> _Result:
+def _search(
+    path: str, pixels: np.ndarray | None, size: tuple[int, int], folder: str, method: Method
+) -> _Result:
     """The regions of one image, from the folder or else computed and put there."""
     try:
-        kept = regions_file(folder, content_key(path, pixels))
+        kept = regions_file(folder, content_key(path, pixels, annotated=size))
         if kept.exists():
             try:
                 return _Result(read_written(kept)[0], False)
             except InputError:
                 pass  # it is damaged, and written anew
-        image = read_image(path if pixels is None else pixels)
+        image = read_image(path if pixels is None else pixels, annotated=size)
     except OSError as error:
         return _Result(None, False, error.strerror or str(error))
     except InputError as error:

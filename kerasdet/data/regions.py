@@ -257,7 +257,8 @@ def _of_folder(folder, first_pixel):
 
 def _of_cache(folder):
     def find(image):
-        key = content_key(image.path, None if image.path else image.pixels())
+        pixels = None if image.path else image.pixels()
+        key = content_key(image.path, pixels, annotated=image.size)
         path = regions_file(folder, key)
         if not path.is_file():
             return None

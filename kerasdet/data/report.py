@@ -13,6 +13,7 @@ import numpy as np
 from kerasdet.data import example as ex
 from kerasdet.data.progress import track
 from kerasdet.errors import InputError
+from kerasdet.orientation import turn_of_file
 
 _IOU_EDGES = np.linspace(0, 1, 11)
 _MOST_BOXES = 20_000  # objects compared with the default boxes; 8732 of these each take 0.1 ms
@@ -28,12 +29,16 @@ class Check:
         images: that can be used.
         objects: that can be used.
         problems: list of `Problem`, first those of the annotations, then those of the images.
+        oriented: images in files whose EXIF says that they do not stand upright as stored.
+        as_stored: of these, those that are used as stored, since their annotations' size says so.
     """
 
     name: str
     images: int
     objects: int
     problems: list[ex.Problem]
+    oriented: int = 0
+    as_stored: int = 0
 
     @property
     def faults(self) -> list[ex.Problem]:
@@ -80,6 +85,11 @@ class Check:
             parts.append(f"{_counted(len(self.problems), 'problem')}: {counts}")
         else:
             parts.append("no problems")
+        if self.oriented:
+            parts.append(
+                f"{_counted(self.oriented, 'image')} with an EXIF orientation: {self.as_stored} used "
+                "as stored, as the annotations' sizes say, and the rest turned upright"
+            )
         none = "" if self.images else ": there is nothing to train on"
         parts.append(f"{self.images} images and {self.objects} objects can be used{none}")
         return Group(*parts)
@@ -95,9 +105,12 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
     name = getattr(dataset, "name", None) or "data"
     names = getattr(dataset, "class_names", None)
     elements = ex.Inspector()
-    images = objects = 0
+    images = objects = oriented = as_stored = 0
     for example in track(_arrays(dataset), "Checking images", total=_count(dataset)):
         images += 1
+        turned = _turned(example)
+        oriented += turned is not None
+        as_stored += turned is False
         objects += len(example["labels"])
         _check_elements(example, len(names) if names else None, elements)
     # After the loop, in which the data may have met broken images.
@@ -106,7 +119,8 @@ def check(dataset: Any, *, csv: str | os.PathLike | None = None) -> Check:
         problems.append(ex.Problem(name, "", ex.NONE_USABLE, f"0 of {_count(dataset)}", "found"))
     noted = {problem.file for problem in problems if problem.rule == ex.NO_OBJECTS}
     problems = [*problems, *(n for n in _notes(dataset, problems) if n.file not in noted)]
-    found = Check(name, images, objects, list(dict.fromkeys(problems)))
+    problems = list(dict.fromkeys(problems))
+    found = Check(name, images, objects, problems, oriented=oriented, as_stored=as_stored)
     if csv is not None:
         found.write_csv(csv)
     return found
@@ -152,6 +166,14 @@ def _count(dataset: Any) -> int | None:
 
 def _arrays(dataset: Any) -> Iterator[dict[str, np.ndarray]]:
     return dataset.as_numpy_iterator()
+
+
+def _turned(example: dict[str, Any]) -> bool | None:
+    """Whether the photo was turned upright; None for one that is so as stored, or in no file."""
+    path = example.get("path", b"").decode("utf-8", "replace")
+    if not path or turn_of_file(path) == 1:
+        return None
+    return turn_of_file(path, example["image"].shape[:2]) != 1
 
 
 def _check_elements(example: dict[str, Any], classes: int | None, found: ex.Inspector) -> None:

@@ -134,7 +134,8 @@ class _Loader:
 
     def image(self, index):
         if self.pixels is None:
-            return decoding.decode_image(tf.io.read_file(self.table["path"][index]))
+            data = tf.io.read_file(self.table["path"][index])
+            return decoding.decode_image(data, self.table["size"][index])
         image = tf.numpy_function(self.pixels, [index], tf.uint8)
         return tf.ensure_shape(image, (None, None, 3))
 
@@ -193,7 +194,7 @@ def _check_image(record: Record, inspector: Inspector) -> None:
     reason = reason_lost(record.path)
     if reason:
         inspector.report(record.path, "", rule=UNREADABLE_IMAGE, value=reason, action="skipped")
-    height, width = decoding.header_size(record.path)
+    height, width = decoding.header_size(record.path, (record.height, record.width))
     if (height, width) != (record.height, record.width):
         problem = _wrong_size(record, height, width)
         inspector.report(

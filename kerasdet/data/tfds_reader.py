@@ -43,7 +43,8 @@ def from_tfds(
 
     Returns:
         The data set of examples (`kerasdet.data.example`) in TFDS' own order; `records` is None.
-        `image_id` is the file name or id if the builder has one.
+        `image_id` is the file name or id if the builder has one. Boxes are taken as shares of the
+        upright image, since nothing says of which size they were made.
 
     Raises:
         InputError: without `tensorflow-datasets`, for an unknown name or split, without a network

@@ -1,8 +1,8 @@
 """YOLO text labels: one file an image, rows `class cx cy w h` in parts of the image.
 
-A row with more numbers is an outline `class x1 y1 x2 y2 ...` (a segmentation data set): its box is
-taken. Either a `data.yaml` says where the images are and what the classes are called, or two
-folders do.
+Photos count as upright, as tools show them: a file does not say on which pixels it was made. A row with
+more numbers is an outline `class x1 y1 x2 y2 ...` (a segmentation data set): its box is taken. Either a
+`data.yaml` says where the images are and what the classes are called, or two folders do.
 """
 
 import math

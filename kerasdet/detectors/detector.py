@@ -367,8 +367,8 @@ class Detector(keras.Model):
     ) -> list[Detections]:
         """Finds objects in photos of any size.
 
-        A photo is looked at as its pixels are stored: a rotation that its EXIF asks for is not made,
-        in training and in an export neither.
+        A photo, from a path or as a PIL image, is turned upright first, as its EXIF says; so it is in
+        training and in an export. An array is looked at as it is.
 
         Args:
             images: one image, a batch (B, H, W, 3), or a list of images of any sizes. An
@@ -380,7 +380,7 @@ class Detector(keras.Model):
 
         Returns:
             One `Detections` an image, best first: boxes (n, 4) in that image's own pixels,
-            cut at its edges, scores (n,), labels (n,), count n, and `names`.
+            upright, cut at its edges, scores (n,), labels (n,), count n, and `names`.
 
         Raises:
             InputError: if something is not an image, a number makes no sense, or there are regions.

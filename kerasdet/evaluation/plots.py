@@ -17,6 +17,7 @@ from kerasdet.evaluation.evaluation import ClassResult, Evaluation
 from kerasdet.evaluation.inputs import numpy_examples, text
 from kerasdet.evaluation.mistakes import KINDS, Mistake, count_mistakes, find_mistakes
 from kerasdet.images import read_image
+from kerasdet.orientation import size_of
 
 _TRUTH: visualize.Color = (64, 224, 96)
 _FOUND: visualize.Color = (255, 64, 64)
@@ -280,9 +281,9 @@ def _from_file(path: str, size: tuple[int, int]) -> np.ndarray | None:
         return None
     try:
         with Image.open(path) as picture:
-            if (picture.height, picture.width) != size:  # before any pixel is decoded
+            if size_of(picture, size) != size:  # before any pixel is decoded
                 return None
-            return read_image(picture)
+            return read_image(picture, annotated=size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

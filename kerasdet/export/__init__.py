@@ -129,7 +129,8 @@ def saved_model(
     - `detection_scores` (B, D), best first.
     - `detection_classes` (B, D): label + 1, the line in the asset `class_names.txt`.
     - `num_detections` (B,): rows in use. The others are box 0, score 0, class 0.
-    - `image_size` (B, 2) int32, of `serving_bytes` alone: height and width of each photo.
+    - `image_size` (B, 2) int32, of `serving_bytes` alone: height and width of each photo, which
+      is turned upright first, as its EXIF says.
 
     A file that cannot be decoded gives no detections and `image_size` 0, 0; the other
     images of its batch are answered, as a server may have put several clients' images together.

@@ -10,15 +10,14 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasdet.images import Placement, placement, placement_in_graph, resized_in_graph
-
-# An encoded image with more pixels is not decoded, whatever its header says: a quarter of a
-# gigabyte of RGB. Neither format packs more than some 8000 pixels in a byte (PNG: 1032:1 deflate
-# of one bit a pixel), so a tiny message cannot ask for that much either.
-_MAX_PIXELS = 89_478_485
-_MAX_PIXELS_PER_BYTE = 10_000
-
-_PNG = b"\x89PNG\r\n\x1a\n"
+from kerasdet.export.empty import for_any_number
+from kerasdet.images import (
+    Placement,
+    decoded_in_graph,
+    placement,
+    placement_in_graph,
+    resized_in_graph,
+)
 
 
 def named_outputs(found, place: Placement) -> dict:
@@ -61,8 +60,9 @@ class ServedDetector(tf.Module):
     Attributes:
         from_images: `images` uint8 (B, H, W, 3) of any size to `named_outputs`.
         from_bytes: `image_bytes` (B,) JPEG or PNG files of any sizes to the same and
-            `image_size` (B, 2) int32, height and width. A file that cannot be decoded has size
-            0, 0 and no detections, so that it spoils no other request of its batch.
+            `image_size` (B, 2) int32, height and width, of photos turned upright as their EXIF
+            says. A file that cannot be decoded has size 0, 0 and no detections, so that it spoils
+            no other request of its batch.
     """
 
     def __init__(self, model, assets, thresholds):
@@ -73,6 +73,7 @@ class ServedDetector(tf.Module):
         self.weights = [variable.value for variable in model.variables]
         size, resize = model.image_size, model.resize
 
+        @for_any_number
         def detect(resized):
             return model.decode(model(resized, training=False), **thresholds)
 
@@ -114,7 +115,7 @@ def _decoded_and_resized(image_bytes, size, resize):
     """(B,) files to (B, height, width, 3) float32 and source sizes (B, 2), 0 where unreadable."""
 
     def load(data):
-        image = decoded_image(data)
+        image = decoded_in_graph(data)
         return resized_in_graph(image, size, resize), tf.shape(image)[:2]
 
     blank = (tf.zeros((*size, 3)), tf.zeros((2,), tf.int32))
@@ -129,29 +130,11 @@ def _decoded_and_resized(image_bytes, size, resize):
         return tf.map_fn(load_or_blank, image_bytes, fn_output_signature=signature)
 
 
-def decoded_image(data):
-    """One JPEG or PNG file to uint8 (H, W, 3): Pillow's pixels exactly, EXIF rotation ignored."""
-
-    def png_shape():  # IHDR: width and height, big-endian, from byte 16
-        sides = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(sides, [0])
-
-    is_png = tf.equal(tf.strings.substr(data, 0, len(_PNG)), _PNG)
-    shape = tf.cond(is_png, png_shape, lambda: tf.io.extract_jpeg_shape(data)[:2])
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    length = tf.cast(tf.strings.length(data), tf.int64)
-    bound = tf.minimum(_MAX_PIXELS_PER_BYTE * length, _MAX_PIXELS)
-    with tf.control_dependencies([tf.debugging.assert_less_equal(pixels, bound)]):
-        # TensorFlow's JPEG operation reads PNG as well.
-        image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-    return tf.ensure_shape(image, (None, None, 3))
-
-
 def decoded_or_blank(data):
     """One file to uint8 (H, W, 3) and its height and width; one black pixel and 0, 0 where unreadable."""
 
     def load(data):
-        image = decoded_image(data)
+        image = decoded_in_graph(data)
         return image, tf.shape(image)[:2]
 
     blank = tf.data.Dataset.from_tensors((tf.zeros((1, 1, 3), tf.uint8), tf.zeros((2,), tf.int32)))

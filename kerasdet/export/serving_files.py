@@ -45,11 +45,12 @@ The answer has one entry an image: `detection_boxes`, `detection_scores`, ...
 | `detection_scores` | (B, {rows}) | float32 | best first |
 | `detection_classes` | (B, {rows}) | float32 | class c is line c of `assets/class_names.txt` |
 | `num_detections` | (B,) | float32 | rows in use; the others are box 0, score 0, class 0 |
-| `image_size` | (B, 2) | int32 | `serving_bytes` only: height and width of the photo |
+| `image_size` | (B, 2) | int32 | `serving_bytes` only: height and width of the photo, upright |
 
 - Boxes in pixels: multiply by height, width, height, width of the photo.
 - A file that cannot be decoded gives `image_size` 0, 0 and no detections; the rest of its batch
-  is answered. EXIF rotation is ignored.
+  is answered.
+- `serving_bytes` turns a photo upright first, as its EXIF says: boxes are shares of the upright photo.
 - Least score {score}, overlap {iou}: "model's own" means the default of its `decode`.
 - With the server's batching (`--enable_batching --enable_per_model_batching_parameters` reads
   `batching_params.pbtxt`), requests to `serving_default` must all have one image size;

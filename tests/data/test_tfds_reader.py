@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from kerasdet.data import example as ex
 from kerasdet.data import from_tfds, tfds_reader
 from kerasdet.errors import InputError
 from tests.data.annotation_files import elements, paint, painted_box
+from tests.oriented_files import write_photo
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
 
@@ -69,6 +71,14 @@ class NoBoxes(TinyVoc):
         yield 0, {"image": str(self.images[0]), "label": 1}
 
 
+class OnItsSide(TinyVoc):
+    def _generate_examples(self):
+        box = tfds.features.BBox(1 / 5, 2 / 10, 4 / 5, 6 / 10)
+        objects = [{"bbox": box, "label": 1, "is_difficult": False}]
+        path = str(self.images[0]).replace(".png", ".jpg")
+        yield 0, {"image": path, "image/filename": "0.jpg", "objects": objects}
+
+
 class NoNetwork(TinyVoc):
     def _split_generators(self, dl_manager):
         dl_manager.download("http://127.0.0.1:9/images.zip")  # the port of "discard": no server
@@ -105,6 +115,17 @@ def test_the_box_is_what_was_painted(dataset):
     assert element["crowd"].tolist() == [False, False]
     np.testing.assert_allclose(element["area"], [4 * 3, 10 * 5], rtol=1e-5)
     assert (dataset.class_names, dataset.records) == (NAMES, None)
+
+
+def test_a_photo_is_upright_and_boxes_are_shares_of_that(builder, tmp_path):
+    upright = np.full((50, 100, 3), 90, np.uint8)
+    upright[10:40, 20:60] = (250, 10, 10)
+    write_photo(Path(str(builder.images[0]).replace(".png", ".jpg")), upright, 8)
+    made = OnItsSide(data_dir=tmp_path)
+    made.download_and_prepare()
+    (element,) = elements(from_tfds(made))
+    np.testing.assert_allclose(element["boxes"], [[20, 10, 60, 40]], atol=1e-4)
+    assert np.abs(element["image"].astype(int) - upright).max() < 40
 
 
 def test_bad_boxes_are_dropped_and_reported_by_object(dataset):

@@ -5,6 +5,7 @@ from PIL import Image
 from kerasdet.errors import InputError
 from kerasdet.evaluation import evaluate, find_mistakes, plot_mistakes, plot_precision_recall
 from kerasdet.evaluation.plots import caption, crop
+from tests.oriented_files import tiff
 
 HERE, THERE = [5, 5, 25, 25], [30, 10, 50, 30]
 GREEN, RED = (64, 224, 96), (255, 64, 64)
@@ -79,6 +80,16 @@ def test_gallery_reads_files_where_the_examples_named_them(rote, tmp_path):
     sheet = pixels(plot_mistakes(result, tmp_path / "m.png"))
     assert holds(sheet, (10, 90, 170))
     assert not holds(sheet, RED)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40)])
+def test_gallery_reads_a_photo_as_it_was_evaluated_upright_or_as_stored(rote, tmp_path, size):
+    photo = Image.new("RGB", (60, 40), (10, 90, 170))  # stored
+    photo.save(tmp_path / "photo.png", exif=tiff(6))
+    path = tmp_path / "photo.png"
+    examples = [rote.example(0, boxes=[HERE], labels=[1], size=size, path=path)]
+    result = evaluate(rote.RoteModel({}), examples, progress=False)
+    assert holds(pixels(plot_mistakes(result, tmp_path / "m.png")), (10, 90, 170))
 
 
 def test_file_of_another_size_is_not_the_image_evaluated(rote, tmp_path):

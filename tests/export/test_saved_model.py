@@ -11,13 +11,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 import kerasdet
 from kerasdet import export
 from kerasdet.errors import InputError, KerasdetError
 from kerasdet.export import graph
 from tests.export.models import HEIGHT, NAMES, WIDTH, small_ssd
+from tests.oriented_files import jpeg, tiff
 
 ROWS = 30
 OUTPUTS = {"detection_boxes", "detection_scores", "detection_classes", "num_detections"}
@@ -88,11 +89,11 @@ def test_a_batch_of_images_gives_what_each_gives_alone(loaded, model, photos):
 
 
 def test_png_and_jpeg_of_different_sizes_share_a_request(loaded, model, photos, expected):
-    jpeg = encoded(photos[1], "JPEG")
-    files = tf.constant([encoded(photos[0], "PNG"), jpeg])
+    lossy = encoded(photos[1], "JPEG")
+    files = tf.constant([encoded(photos[0], "PNG"), lossy])
     outputs = numpy(loaded.signatures["serving_bytes"](image_bytes=files))
     assert_found(outputs, 0, expected[0], (50, 70))
-    seen = np.asarray(Image.open(io.BytesIO(jpeg)))  # JPEG is lossy: what Pillow decodes
+    seen = np.asarray(Image.open(io.BytesIO(lossy)))  # JPEG is lossy: what Pillow decodes
     (found,) = model.detect([seen], max_detections=ROWS, score_threshold=0.05)
     assert_found(outputs, 1, found, (131, 40))
     assert outputs["image_size"].tolist() == [[50, 70], [131, 40]]
@@ -106,6 +107,21 @@ def test_other_colour_modes_are_read_as_detect_reads_them(loaded, model, photos,
     outputs = numpy(loaded.signatures["serving_bytes"](image_bytes=files))
     (found,) = model.detect([str(path)], max_detections=ROWS, score_threshold=0.05)
     assert_found(outputs, 0, found, (50, 70))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photo_is_turned_upright_as_detect_turns_it(loaded, model, photos, orientation, tmp_path):
+    stored = jpeg(photos[0], tiff(orientation))
+    (tmp_path / "photo.jpg").write_bytes(stored)
+    outputs = numpy(loaded.signatures["serving_bytes"](image_bytes=tf.constant([stored])))
+    thresholds = {"max_detections": ROWS, "score_threshold": 0.05}
+    (found,) = model.detect([tmp_path / "photo.jpg"], **thresholds)
+    size = (70, 50) if orientation == 6 else (50, 70)
+    assert outputs["image_size"].tolist() == [[*size]]
+    assert_found(outputs, 0, found, size)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(stored)))
+    (upright,) = model.detect([np.asarray(turned)], **thresholds)
+    np.testing.assert_array_equal(found.boxes, upright.boxes)
 
 
 def claims_to_be_huge(png):
@@ -122,6 +138,13 @@ def test_a_file_that_cannot_be_decoded_spoils_no_other(loaded, photos, expected)
     assert outputs["image_size"].tolist() == [[0, 0]] * 4 + [[50, 70]]
     for name in OUTPUTS:
         assert not outputs[name][:4].any(), name
+
+
+def test_a_batch_of_no_images_gives_outputs_of_no_rows(loaded):
+    images, files = tf.zeros((0, 50, 60, 3), tf.uint8), tf.zeros((0,), tf.string)
+    for outputs in (loaded.from_images(images), loaded.from_bytes(files)):
+        assert outputs["detection_boxes"].shape == (0, ROWS, 4)
+        assert outputs["num_detections"].shape == (0,)
 
 
 def test_class_names_are_an_asset_in_the_order_of_the_ids(loaded, base):

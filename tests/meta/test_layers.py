@@ -9,6 +9,7 @@ PACKAGE = ROOT / "kerasdet"
 
 LEVELS = {
     "errors": 0,
+    "orientation": 0,
     "arguments": 1,
     "classes": 1,
     "boxes": 1,
