@@ -130,7 +130,7 @@ def test_train_evaluates_and_says_where_everything_is(capsys, tmp_path):
     assert "learning-rate, strict too" in " ".join(err.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("epoch", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_training_that_was_stopped_by_hand_says_how_it_goes_on(
     epoch, capsys, monkeypatch, tmp_path
 ):
@@ -457,6 +457,7 @@ def test_evaluate_says_how_often_a_classifier_is_right(capsys, tmp_path):
     assert "a Classifier, which is no detector" in err
 
 
+@pytest.mark.slow
 def test_a_classifier_with_its_classes_in_another_order_is_evaluated_by_their_names(
     capsys, tmp_path
 ):

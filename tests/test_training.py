@@ -147,7 +147,15 @@ def killed_while_it_wrote(run, folder, *, weights, progress):
     return folder
 
 
-@pytest.mark.parametrize(("weights", "progress"), [(0.9, None), (1, None), (1, 0.5), (1, 0)])
+@pytest.mark.parametrize(
+    ("weights", "progress"),
+    [
+        pytest.param(0.9, None, marks=pytest.mark.slow),
+        pytest.param(1, None, marks=pytest.mark.slow),
+        (1, 0.5),
+        pytest.param(1, 0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_killed_while_its_backup_was_written_goes_on_from_the_one_before(
     whole_run, tmp_path, weights, progress
 ):
