@@ -42,9 +42,8 @@ def available() -> int | None:
         rows = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
         found.append(int(rows["MemAvailable"].split()[0]) * 1024)
     for limit, used, use, read in _CONTAINERS:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # no container, or one without a limit ("max")
+        # No container, or one without a limit ("max"), is no error.
+        with contextlib.suppress(OSError, ValueError):
             left = int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text())
             found.append(max(left + _given_back(_CGROUP / use, read), 0))
     return min(found) if found else None

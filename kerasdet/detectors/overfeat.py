@@ -449,9 +449,8 @@ class OverFeat(Detector):
         cross_entropy = ops.logsumexp(logits, axis=-1)
         cross_entropy -= ops.take_along_axis(logits, own, axis=-1)[..., 0]
         count = ops.maximum(ops.sum(ops.cast(chosen, "float32")), 1.0)
-        unread = 0.0 * ops.sum(
-            offence
-        )  # a NaN of the last layer shows even where nothing was chosen
+        # A NaN of the last layer shows even where nothing was chosen.
+        unread = 0.0 * ops.sum(offence)
         return ops.sum(ops.where(chosen, cross_entropy, 0.0)) / count + unread
 
     def _logits(self, outputs):
